@@ -1,0 +1,101 @@
+"""How `generate` treats latents: the posterior for the prompt's segments, the prior for every new one."""
+
+import torch
+from transformers import GenerationMixin
+
+from .cache_boustro import BoustroCache
+
+
+class BoustroGenerationMixin(GenerationMixin):
+    r"""
+    `generate` and `pipeline("text-generation")` for boustro models.
+
+    The prompt is cut into segments from its start, the last one ending where the prompt ends; each gets a latent
+    from the posterior. Every later segment is planned from the prior. Sampling (`do_sample=True`) draws latents;
+    greedy and beam search use the mean. `generate(latents=z)`, z (B, K, Z), replaces the first K planned segments.
+
+    All random numbers for latents are drawn before the first step, so that generation with and without the cache
+    plans alike.
+    """
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    @torch.no_grad()
+    def _maybe_prepare_encoder_kwargs_for_generation(
+        self, inputs_tensor, model_kwargs, model_input_name, generation_config
+    ):
+        """Encodes the prompt before rows are repeated for beams: adds `latents`, `latent_mask`, `prompt_lengths`."""
+        model_kwargs = super()._maybe_prepare_encoder_kwargs_for_generation(
+            inputs_tensor, model_kwargs, model_input_name, generation_config
+        )
+        if self.config.latent_size == 0:
+            return model_kwargs
+        if model_input_name != "input_ids" or model_kwargs.get("past_key_values") is not None:
+            return model_kwargs
+        mask = model_kwargs.get("attention_mask")
+        ids = inputs_tensor.to(self.device)
+        mask = torch.ones_like(ids) if mask is None else mask.to(self.device)
+        lengths = mask.sum(1)
+        prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
+        planned = model_kwargs.get("latents")
+        if planned is None:
+            planned = prompt_latents.new_zeros(len(ids), 0, self.config.latent_size)
+        latents, known = _join_latents(prompt_latents, segments, planned.to(prompt_latents))
+        model_kwargs.update(latents=latents, latent_mask=known, prompt_lengths=lengths)
+        return model_kwargs
+
+    def _encode_prompt(self, ids, mask, lengths, sample):
+        """Posterior latents of the prompt's segments, (B, K, Z), and how many segments each row has, (B,)."""
+        targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+        # a row ends with its last real character, which has no target yet; padding may follow it or stand before
+        following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=0)
+        targets = targets.masked_fill((mask * following) == 0, -100)
+        noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
+        output = self.model(ids, mask, target_ids=targets, latent_noise=noise)
+        segments = torch.div(lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor")
+        return output.latents, segments.clamp(min=0)
+
+    def _prepare_cache_for_generation(
+        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    ):
+        super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+        )
+        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+            model_kwargs["past_key_values"] = BoustroCache()
+        if generation_config.do_sample and self.config.latent_size > 0:
+            rows = batch_size * max(generation_config.num_beams, generation_config.num_return_sequences)
+            prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
+            segments = prompt + max_cache_length // self.config.segment_length + 2
+            model_kwargs["latent_noise"] = torch.randn(rows, segments, self.config.latent_size, device=self.device)
+
+    def prepare_inputs_for_generation(self, input_ids, *args, prompt_lengths=None, attention_mask=None, **kwargs):
+        """Marks where segments start: every `segment_length` characters from the prompt's start and from its end."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
+        if prompt_lengths is not None and inputs.get("input_ids") is not None:
+            new_tokens = inputs["input_ids"].shape[1]
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            starts = _segment_starts(mask, prompt_lengths, self.config.segment_length)
+            inputs["segment_starts"] = starts[:, -new_tokens:].to(self.device)
+        return inputs
+
+
+def _join_latents(prompt_latents, segments, planned):
+    """Each row's first `segments` latents from the prompt, then its planned ones: latents and mask, (B, K, ·)."""
+    batch, most, size = prompt_latents.shape
+    extra = planned.shape[1]
+    places = torch.arange(most + extra, device=planned.device).expand(batch, most + extra)
+    behind = places - segments[:, None]
+    both = torch.cat([prompt_latents, planned], 1)
+    source = torch.where(behind < 0, places, most + behind).clamp(max=most + extra - 1)
+    latents = both.gather(1, source[..., None].expand(batch, most + extra, size))
+    return latents, behind < extra
+
+
+def _segment_starts(mask, prompt_lengths, segment_length):
+    """(B, T) bool for the whole text so far, of which `mask` (B, T) tells the real characters."""
+    place = mask.long().cumsum(1) - 1
+    after_prompt = place - (prompt_lengths[:, None] - 1)
+    return torch.where(after_prompt < 0, place, after_prompt) % segment_length == 0

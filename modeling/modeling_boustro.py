@@ -1,0 +1,408 @@
+"""boustro models: base class, the latent LSTM backbone and the causal language model with its objective."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .cache_boustro import BoustroCache
+from .configuration_boustro import BoustroConfig
+from .generation_boustro import BoustroGenerationMixin
+from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
+from .objective_boustro import floored_kl, gaussian_kl, negative_elbo, token_nll
+from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner
+from .segments_boustro import expand_index
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_boustro.BoustroConfig",
+    "AutoModel": "modeling_boustro.BoustroModel",
+    "AutoModelForCausalLM": "modeling_boustro.BoustroForCausalLM",
+}
+
+@dataclass
+class BoustroModelOutput(ModelOutput):
+    r"""
+    Output of [`BoustroModel`]. B rows, T characters, K segments of S characters, Z latent and Hb plan dimensions.
+
+    Attributes:
+        last_hidden_state: (B, T, H), states of the generator LSTM.
+        past_key_values: the [`BoustroCache`], if asked for.
+        latents: (B, K, Z), the z that were used.
+        posterior_mean, posterior_log_variance: (B, K, Z), where targets were given.
+        prior_mean, prior_log_variance: (B, K, Z).
+        backward_states: (B, K, S, Hb), the plan of each segment in text order.
+        segment_targets: (B, K, S), the target ids of each segment, −100 where there is none.
+        alignments: (B, K, S, S), weights of each place of a segment over its plan, if asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    past_key_values: BoustroCache | None = None
+    latents: torch.FloatTensor | None = None
+    posterior_mean: torch.FloatTensor | None = None
+    posterior_log_variance: torch.FloatTensor | None = None
+    prior_mean: torch.FloatTensor | None = None
+    prior_log_variance: torch.FloatTensor | None = None
+    backward_states: torch.FloatTensor | None = None
+    segment_targets: torch.LongTensor | None = None
+    alignments: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class BoustroCausalLMOutput(ModelOutput):
+    r"""
+    Output of [`BoustroForCausalLM`]. Loss parts are in nats and unreduced, so that any average can be taken.
+
+    Attributes:
+        loss: scalar, nats per target character. In evaluation mode the negative ELBO, a bound on −log p(x) per
+            character; in training mode the objective with its floor, annealing and auxiliary terms. With `latents`
+            given, −log p(x | z) alone, which is no bound.
+        logits: (B, T, V).
+        reconstruction: (B,), −log p(x | z) summed over a row's targets.
+        kl: (B, K), KL(q ‖ p) of each segment; 0 where a row has fewer segments.
+        backward_nll: (B,), −log likelihood of the row's targets under the backward decoder.
+        target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
+        latents: (B, K, Z).  alignments: (B, K, S, S), if asked for.  past_key_values: the cache, if asked for.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    kl: torch.FloatTensor | None = None
+    backward_nll: torch.FloatTensor | None = None
+    target_count: torch.LongTensor | None = None
+    segment_count: torch.LongTensor | None = None
+    latents: torch.FloatTensor | None = None
+    alignments: torch.FloatTensor | None = None
+    past_key_values: BoustroCache | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class BoustroPreTrainedModel(PreTrainedModel):
+    """Weight initialisation, saving with code, and the flags `transformers` reads."""
+
+    config_class = BoustroConfig
+    base_model_prefix = "model"
+    _is_stateful = True
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.LSTM):
+            for name, weight in module.named_parameters(recurse=False):
+                init.copy_(weight, _lstm_weight(name, weight))
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=2 / math.sqrt(module.embedding_dim))
+        elif isinstance(module, Alignment):
+            distance = torch.arange(-module.max_distance, module.max_distance + 1)
+            init.copy_(module.distance_bias, -0.5 * distance.abs().to(module.distance_bias))
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """Saves weights, config and code; the config names every Auto class that can load the folder."""
+        self.config.auto_map = dict(AUTO_MAP)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def _lstm_weight(name: str, like: torch.Tensor) -> torch.Tensor:
+    """Orthogonal recurrent gates, Xavier input gates, zero biases but 1 for the forget gate (gate order i, f, g, o)."""
+    size = like.shape[0] // 4
+    if "bias" in name:
+        forget = 1.0 if "bias_ih" in name else 0.0
+        return torch.zeros_like(like).index_fill_(0, torch.arange(size, 2 * size, device=like.device), forget)
+    fill = nn.init.orthogonal_ if "weight_hh" in name else nn.init.xavier_uniform_
+    gates = [fill(torch.empty(size, like.shape[1], dtype=torch.float32, device=like.device)) for _ in range(4)]
+    return torch.cat(gates).to(like.dtype)
+
+
+class BoustroModel(BoustroPreTrainedModel):
+    r"""
+    The backbone: characters → context LSTM → a latent and a backward plan for each segment → alignment → generator
+    LSTM. With `config.latent_size == 0` there is no planner, and context and generator are one plain LSTM stack.
+    """
+
+    def __init__(self, config: BoustroConfig):
+        super().__init__(config)
+        size, plan_size = config.hidden_size, 0
+        self.embedding = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.context = LSTMStack(config.embedding_size, size, config.num_context_layers, config.dropout)
+        if config.latent_size > 0:
+            self.planner = SegmentPlanner(config)
+            plan_size = config.backward_hidden_size
+        self.generator = LSTMStack(size + plan_size, size, config.num_generator_layers, config.dropout)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.embedding
+
+    def set_input_embeddings(self, value):
+        self.embedding = value
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: BoustroCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        target_ids: torch.LongTensor | None = None,
+        word_starts: torch.LongTensor | None = None,
+        segment_starts: torch.BoolTensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        latent_mask: torch.BoolTensor | None = None,
+        latent_noise: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        output_alignments: bool = False,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> BoustroModelOutput:
+        r"""
+        Without `target_ids` the result is causal: latents come from the prior. With them they come from the
+        posterior of each segment's targets, and a segment starts at the first position of the call.
+
+        Args:
+            input_ids: (B, T).  inputs_embeds: (B, T, E) instead.
+            attention_mask: (B, T) or (B, past + T), 0 on padding, which may lie on either side.
+            past_key_values: state after the characters read before.
+            target_ids: (B, T), the character that follows each position, −100 for none.
+            word_starts: (B, T) codes of the targets: 0 inside a word, 1 at its start, 2 unknown. Default unknown.
+            segment_starts: (B, T) bool, true where a segment starts. Default: every `segment_length` characters.
+            latents: (B, K', Z), z of a row's first K' segments, counted from the start of the text.
+            latent_mask: (B, K') bool, which of `latents` to use. Default all.
+            latent_noise: (B, K'', Z), standard normal draws that turn means into samples. Default: zeros (the
+                prior's mean) without targets, fresh draws (a posterior sample) with them.
+            use_cache: return `past_key_values`. Default: `config.use_cache` without targets, else no.
+            output_alignments: return the alignment weights.
+
+        Raises `ValueError` for ids outside the vocabulary and for shapes that do not fit.
+        """
+        embeds = self._embed(input_ids, inputs_embeds)
+        _check_latents(latents, len(embeds), self.config.latent_size)
+        if use_cache is None:
+            use_cache = self.config.use_cache and target_ids is None
+        order, lengths = _front_packing(attention_mask, embeds)
+        inputs = PlanInputs(target_ids, None, word_starts, segment_starts, latents, latent_mask, latent_noise)
+        if order is not None:
+            embeds = _reorder(embeds, order)
+            inputs.target_ids = _reorder(target_ids, order)
+            inputs.word_starts = _reorder(word_starts, order)
+            inputs.segment_starts = _reorder(segment_starts, order)
+        if target_ids is not None:
+            inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
+        past = BoustroCache() if past_key_values is None else past_key_values
+        # padded rows need their own length only where the state after them matters
+        state_lengths = lengths if use_cache and order is not None else None
+
+        hidden, context_state = self.context(embeds, past.context_state, state_lengths)
+        plan = None
+        if self.config.latent_size > 0:
+            plan = self.planner(hidden, lengths, past, inputs)
+            hidden = torch.cat([hidden, plan.aligned.to(hidden.dtype)], -1)
+        hidden, generator_state = self.generator(hidden, past.generator_state, state_lengths)
+        if use_cache:
+            past.update(context_state, generator_state, plan, embeds.shape[1])
+        if order is not None:
+            hidden = hidden.scatter(1, expand_index(order, hidden), hidden)
+        output = _model_output(hidden, past if use_cache else None, plan, output_alignments)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _embed(self, input_ids, inputs_embeds):
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give either input_ids or inputs_embeds, and not both.")
+        if inputs_embeds is not None:
+            return inputs_embeds
+        # on a GPU the check would cost a synchronisation at every step
+        if input_ids.device.type == "cpu" and input_ids.numel():
+            low, high = int(input_ids.min()), int(input_ids.max())
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"input_ids holds the id {low if low < 0 else high}, expected ids from 0 to "
+                    f"{self.config.vocab_size - 1}: is this the tokenizer the model was trained with?"
+                )
+        return self.embedding(input_ids)
+
+
+def _check_latents(latents, batch, latent_size):
+    if latents is None:
+        return
+    if latent_size == 0:
+        raise ValueError("latents were given, but this model has latent_size=0: a plain language model without latents.")
+    if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_size:
+        raise ValueError(
+            f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "
+            f"({batch}, any, {latent_size})."
+        )
+
+
+def _front_packing(attention_mask, embeds):
+    """The order (B, T) that moves real positions to the front, or None if all are real; and their number (B,)."""
+    batch, times, _ = embeds.shape
+    if attention_mask is not None:
+        real = attention_mask[:, -times:].bool()
+        if not bool(real.all()):
+            return torch.argsort((~real).to(torch.uint8), dim=1, stable=True), real.sum(1)
+    return None, torch.full((batch,), times, device=embeds.device)
+
+
+def _reorder(x, order):
+    return None if x is None else x.gather(1, expand_index(order, x))
+
+
+def _model_output(hidden, cache, plan, output_alignments):
+    if plan is None:
+        return BoustroModelOutput(last_hidden_state=hidden, past_key_values=cache)
+    prior, posterior = plan.prior or (None, None), plan.posterior or (None, None)
+    return BoustroModelOutput(
+        last_hidden_state=hidden,
+        past_key_values=cache,
+        latents=plan.latents,
+        posterior_mean=posterior[0],
+        posterior_log_variance=posterior[1],
+        prior_mean=prior[0],
+        prior_log_variance=prior[1],
+        backward_states=plan.backward_states,
+        segment_targets=plan.segment_targets,
+        alignments=plan.alignments if output_alignments else None,
+    )
+
+
+class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
+    """A boustro backbone with a softmax over the vocabulary: P(x_t | x_<t, z)."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embedding.weight"}  # noqa: RUF012
+
+    def __init__(self, config: BoustroConfig):
+        super().__init__(config)
+        self.model = BoustroModel(config)
+        self.dropout = LockedDropout(config.dropout)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.lm_head
+
+    def set_output_embeddings(self, value):
+        self.lm_head = value
+
+    @torch.no_grad()
+    def set_output_bias(self, frequencies: torch.Tensor) -> None:
+        """Starts the softmax at the unigram distribution: `frequencies` (V,) are counts of each id, plus one."""
+        smoothed = frequencies.to(self.lm_head.bias) + 1
+        self.lm_head.bias.copy_(torch.log(smoothed / smoothed.sum()))
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: BoustroCache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        word_starts: torch.LongTensor | None = None,
+        segment_starts: torch.BoolTensor | None = None,
+        latents: torch.FloatTensor | None = None,
+        latent_mask: torch.BoolTensor | None = None,
+        latent_noise: torch.FloatTensor | None = None,
+        kl_weight: float = 1.0,
+        use_cache: bool | None = None,
+        output_alignments: bool = False,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> BoustroCausalLMOutput:
+        r"""
+        With labels: the objective and its parts. Without: causal logits, with latents from the prior.
+
+        Args:
+            labels: (B, T), the ids themselves; position t predicts `labels[:, t + 1]`. −100 is ignored.
+            shift_labels: (B, T), instead of `labels`: the id that follows each position. For streams, where the
+                target of a window's last character is the next window's first.
+            word_starts: (B, T), word-start codes of the labels, shifted as they are.
+            kl_weight: factor of the KL in training mode (annealing); evaluation mode always uses 1.
+            logits_to_keep: how many of the last positions get logits (0: all), or an index tensor.
+            num_items_in_batch: target characters to average over, when a larger batch is accumulated.
+            The others: see [`BoustroModel.forward`].
+        """
+        if labels is not None and shift_labels is None:
+            shift_labels = _shift(labels, IGNORE_INDEX)
+            word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
+        if shift_labels is not None and attention_mask is not None:
+            shift_labels = shift_labels.masked_fill(attention_mask[:, -shift_labels.shape[1] :] == 0, IGNORE_INDEX)
+        backbone = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            target_ids=shift_labels,
+            word_starts=word_starts,
+            segment_starts=segment_starts,
+            latents=latents,
+            latent_mask=latent_mask,
+            latent_noise=latent_noise,
+            use_cache=use_cache,
+            output_alignments=output_alignments,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        hidden = backbone.last_hidden_state if shift_labels is not None else backbone.last_hidden_state[:, keep]
+        logits, loss, parts = self.lm_head(self.dropout(hidden)), None, {}
+        if shift_labels is not None:
+            parts = self._loss_parts(logits, shift_labels, backbone)
+            count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            loss = self._objective(parts, backbone, kl_weight, count, latents is not None)
+        output = BoustroCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            **parts,
+            latents=backbone.latents,
+            alignments=backbone.alignments,
+            past_key_values=backbone.past_key_values,
+        )
+        return output if return_dict is not False else output.to_tuple()
+
+    def _loss_parts(self, logits, targets, backbone):
+        """Reconstruction, KL and backward likelihood in nats, not reduced over rows and segments."""
+        parts = {
+            "reconstruction": token_nll(logits, targets).sum(1),
+            "target_count": (targets != IGNORE_INDEX).sum(1),
+        }
+        if backbone.segment_targets is not None:
+            present = (backbone.segment_targets != IGNORE_INDEX).any(-1)  # (B, K)
+            kl = gaussian_kl(
+                backbone.posterior_mean,
+                backbone.posterior_log_variance,
+                backbone.prior_mean,
+                backbone.prior_log_variance,
+            )
+            backward_logits = self.model.planner.backward_decoder.logits(backbone.backward_states)
+            parts["kl"] = kl * present
+            parts["segment_count"] = present.sum(1)
+            parts["backward_nll"] = token_nll(backward_logits, backbone.segment_targets).sum((1, 2))
+        return parts
+
+    def _objective(self, parts, backbone, kl_weight, count, latents_given):
+        """Nats per character: the objective in training, the bound in evaluation, −log p(x | z) for given latents."""
+        reconstruction, kl = parts["reconstruction"], parts.get("kl")
+        if kl is None or latents_given:
+            return reconstruction.sum() / count
+        if not self.training:
+            return negative_elbo(reconstruction, kl, count)
+        target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
+        kl = floored_kl(kl, target_counts, self.config.kl_floor, self.config.segment_length)
+        auxiliary = self.config.backward_weight * parts["backward_nll"].sum() / count
+        return negative_elbo(reconstruction, kl, count, kl_weight) + auxiliary
+
+
+def _shift(x, fill):
+    return nn.functional.pad(x[:, 1:], (0, 1), value=fill)
+
+
+__all__ = ["BoustroForCausalLM", "BoustroModel", "BoustroPreTrainedModel"]

@@ -1,0 +1,42 @@
+"""The training objective in parts, as pure functions. All values are in nats."""
+
+import torch
+from torch.nn import functional as F
+
+
+def gaussian_kl(
+    mean: torch.Tensor, log_variance: torch.Tensor, prior_mean: torch.Tensor, prior_log_variance: torch.Tensor
+) -> torch.Tensor:
+    """KL(q ‖ p) between diagonal Gaussians, (…, Z) → (…), summed over the Z dimensions."""
+    squared = (mean - prior_mean).square() * torch.exp(-prior_log_variance)
+    ratio = torch.exp(log_variance - prior_log_variance)
+    return 0.5 * (prior_log_variance - log_variance + ratio + squared - 1).sum(-1)
+
+
+def sample_gaussian(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """mean + σ · noise, the reparametrised sample (Kingma & Welling 2014, section 2.4)."""
+    return mean + torch.exp(0.5 * log_variance) * noise
+
+
+def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """−log softmax(logits)[target], (…, V) and (…) → (…), zero where the target is −100. Computed in float32."""
+    flat = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=-100, reduction="none")
+    return flat.view(targets.shape)
+
+
+def floored_kl(kl: torch.Tensor, target_counts: torch.Tensor, floor: float, segment_length: int) -> torch.Tensor:
+    r"""
+    max(KL, floor) for each segment, so that the first `floor` nats are free (Kingma et al. 2016, section 2.4).
+
+    Args:
+        kl: (B, K), nats.
+        target_counts: (B, K), characters of each segment. A short segment gets its share of the floor.
+    """
+    return torch.maximum(kl, floor * target_counts.to(kl.dtype) / segment_length)
+
+
+def negative_elbo(
+    reconstruction: torch.Tensor, kl: torch.Tensor, target_count: torch.Tensor | int, kl_weight: float = 1.0
+) -> torch.Tensor:
+    """(Σ reconstruction + kl_weight · Σ kl) / targets: nats per character, a bound on −log p(x) at `kl_weight=1`."""
+    return (reconstruction.sum() + kl_weight * kl.sum()) / target_count

@@ -1,0 +1,167 @@
+"""The planner: a latent for each segment, its backward plan, and the plan's alignment with the forward reading."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .cache_boustro import BoustroCache
+from .layers_boustro import WORD_UNKNOWN, Alignment, BackwardDecoder, PosteriorEncoder, Prior
+from .objective_boustro import sample_gaussian
+from .segments_boustro import SegmentGrid
+
+IGNORE_INDEX = -100
+
+
+@dataclass
+class PlanInputs:
+    """What the caller knows of the segments; shapes and meaning as in [`BoustroModel.forward`]."""
+
+    target_ids: torch.LongTensor | None = None
+    target_embeds: torch.FloatTensor | None = None
+    word_starts: torch.LongTensor | None = None
+    segment_starts: torch.BoolTensor | None = None
+    latents: torch.FloatTensor | None = None
+    latent_mask: torch.BoolTensor | None = None
+    latent_noise: torch.FloatTensor | None = None
+
+
+@dataclass
+class PlanOutput:
+    """`aligned` (B, T, Hb) for the generator, the parts of the bound, and the plan to go on with after the call."""
+
+    aligned: torch.FloatTensor
+    plan: torch.FloatTensor
+    position: torch.LongTensor
+    segment: torch.LongTensor
+    latents: torch.FloatTensor | None = None
+    prior: tuple[torch.FloatTensor, torch.FloatTensor] | None = None
+    posterior: tuple[torch.FloatTensor, torch.FloatTensor] | None = None
+    backward_states: torch.FloatTensor | None = None
+    segment_targets: torch.LongTensor | None = None
+    alignments: torch.FloatTensor | None = None
+
+
+class SegmentPlanner(nn.Module):
+    r"""
+    Everything between the context LSTM and the generator LSTM. The future of a segment reaches the generator only
+    through z: plan and alignment are functions of z and of the past.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.segment_length = config.segment_length
+        self.word_start_dropout = config.word_start_dropout
+        self.encoder = PosteriorEncoder(config)
+        self.prior = Prior(config)
+        self.backward_decoder = BackwardDecoder(config)
+        self.alignment = Alignment(config.hidden_size, config.backward_hidden_size, config.segment_length)
+
+    def forward(
+        self, context: torch.Tensor, lengths: torch.Tensor, past: BoustroCache, inputs: PlanInputs
+    ) -> PlanOutput:
+        """context (B, T, H) with each row's `lengths` (B,) real positions first."""
+        if inputs.target_ids is None and past.plan is not None:
+            if context.shape[1] == 1:
+                return self._step(context, lengths, past, inputs)
+            return self._window(context, lengths, past, inputs, past.position)
+        return self._window(context, lengths, past, inputs, None)
+
+    def _window(self, context, lengths, past, inputs, position):
+        """Many positions at once; `position` is where a segment under way goes on, or None to start a new one."""
+        grid = self._grid(lengths, context.shape[1], inputs.segment_starts, position)
+        start_context = grid.at_starts(context)  # (B, K, H)
+        prior = self.prior(start_context)
+        targets, posterior = None, None
+        if inputs.target_ids is not None:
+            targets = grid.split(inputs.target_ids, fill=IGNORE_INDEX)  # (B, K, S)
+            posterior = self._posterior(grid, start_context, targets, inputs)
+        past_segment = lengths.new_zeros(len(lengths)) if past.segment is None else past.segment
+        carried = 0 if position is None else 1
+        index = past_segment[:, None] + torch.arange(grid.count, device=lengths.device) - carried
+        latents = _choose_latents(index, prior, posterior, inputs)
+        states = self.backward_decoder(latents)  # (B, K, S, Hb)
+        if carried:
+            states = torch.cat([past.plan[:, None].to(states.dtype), states[:, 1:]], 1)
+        places = torch.arange(self.segment_length, device=context.device)
+        aligned, weights = self.alignment(grid.split(context), states, distance=places - places[:, None])
+        rows = torch.arange(len(lengths), device=lengths.device)
+        plan, next_position = states[rows, grid.last_segment], (grid.last_place + 1) % self.segment_length
+        if past.plan is not None:
+            read = lengths > 0
+            plan = torch.where(read[:, None, None], plan, past.plan)
+            next_position = torch.where(read, next_position, past.position)
+        else:
+            next_position = next_position * (lengths > 0)
+        return PlanOutput(
+            aligned=grid.join(aligned),
+            plan=plan,
+            position=next_position,
+            segment=past_segment + grid.started.sum(1),
+            latents=latents,
+            prior=prior,
+            posterior=posterior,
+            backward_states=states,
+            segment_targets=targets,
+            alignments=weights,
+        )
+
+    def _step(self, context, lengths, past, inputs):
+        """One position in each row, with the plan at hand: the same result as `_window`, without its grid."""
+        read = lengths > 0
+        starts = past.position == 0 if inputs.segment_starts is None else inputs.segment_starts[:, 0]
+        starts = starts & read
+        plan, place = past.plan, torch.where(starts, 0, past.position)
+        if bool(starts.any()):
+            latents = _choose_latents(past.segment[:, None], self.prior(context), None, inputs)
+            fresh = self.backward_decoder(latents)[:, 0]
+            plan = torch.where(starts[:, None, None], fresh, plan)
+        distance = torch.arange(self.segment_length, device=place.device) - place[:, None, None]  # (B, 1, S)
+        aligned, _ = self.alignment(context, plan, distance=distance)
+        position = torch.where(read, (place + 1) % self.segment_length, past.position)
+        return PlanOutput(aligned=aligned, plan=plan, position=position, segment=past.segment + starts)
+
+    def _grid(self, lengths, times, segment_starts, position):
+        length = self.segment_length
+        if segment_starts is None and position is None:
+            return SegmentGrid.regular(lengths, times, length)
+        if segment_starts is None:
+            segment_starts = (position[:, None] + torch.arange(times, device=position.device)) % length == 0
+        return SegmentGrid.from_starts(segment_starts, lengths, length, position)
+
+    def _posterior(self, grid, start_context, targets, inputs):
+        places = torch.arange(1, self.segment_length + 1, device=targets.device)
+        lengths = ((targets != IGNORE_INDEX) * places).amax(-1)  # (B, K)
+        word_starts = inputs.word_starts
+        if word_starts is None:
+            word_starts = torch.full_like(inputs.target_ids, WORD_UNKNOWN)
+        elif self.training and self.word_start_dropout > 0:
+            hidden = torch.rand(len(word_starts), 1, device=word_starts.device) < self.word_start_dropout
+            word_starts = word_starts.masked_fill(hidden, WORD_UNKNOWN)
+        word_starts = grid.split(word_starts, fill=WORD_UNKNOWN)
+        return self.encoder(grid.split(inputs.target_embeds), word_starts, lengths, start_context)
+
+
+def _choose_latents(index, prior, posterior, inputs):
+    """z (B, K, Z) of the segments numbered `index` (B, K): given by the caller, else from the posterior or prior."""
+    mean, log_variance = prior if posterior is None else posterior
+    noise = torch.zeros_like(mean) if posterior is None else torch.randn_like(mean)
+    if inputs.latent_noise is not None:
+        noise, _ = _at_segments(inputs.latent_noise.to(mean), index, otherwise=noise)
+    latents = sample_gaussian(mean, log_variance, noise)
+    if inputs.latents is not None:
+        given, known = _at_segments(inputs.latents.to(mean), index, otherwise=latents)
+        if inputs.latent_mask is not None:
+            wanted, _ = _at_segments(inputs.latent_mask[..., None], index, otherwise=known[..., None])
+            known = wanted[..., 0] & known
+        latents = torch.where(known[..., None], given, latents)
+    return latents
+
+
+def _at_segments(values, index, otherwise):
+    """values (B, K', D) at index (B, K), `otherwise` (B, K, D) outside; and which indices are inside, (B, K)."""
+    known = (index >= 0) & (index < values.shape[1])
+    if values.shape[1] == 0:
+        return otherwise, known
+    nearest = index.clamp(0, values.shape[1] - 1)[..., None].expand(*index.shape, values.shape[2])
+    return torch.where(known[..., None], values.gather(1, nearest), otherwise), known
