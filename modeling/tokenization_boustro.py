@@ -57,8 +57,8 @@ class BoustroTokenizer(TokenizersBackend):
             )
         if max_vocab_size is not None and max_vocab_size <= FIRST_CHARACTER_ID:
             raise ValueError(
-                f"max_vocab_size is {max_vocab_size}, expected {FIRST_CHARACTER_ID + 1} or more: it also "
-                f"counts the {len(SPECIAL_TOKENS)} special and {len(BYTE_TOKENS)} byte tokens. None: no limit."
+                f"max_vocab_size is {max_vocab_size}, expected {FIRST_CHARACTER_ID + 1} or more, because the "
+                f"{FIRST_CHARACTER_ID} special and byte tokens count too, or None for no limit."
             )
         counts = _count_characters(texts)
         frequent = [character for character in counts if counts[character] >= min_frequency]
@@ -243,7 +243,7 @@ def _align(offsets: Sequence, flags: Sequence) -> np.ndarray:
         )
     of_text = np.flatnonzero(spans[:, 0] < spans[:, 1])  # special tokens have empty spans
     characters = spans[of_text, 0]
-    is_later_byte = np.diff(characters, prepend=0) == 0
+    is_later_byte = np.diff(characters, prepend=-1) == 0
     codes = np.full(len(spans), UNKNOWN, dtype=np.uint8)
     codes[of_text] = np.where(is_later_byte, INSIDE, flags[characters])
     return codes
