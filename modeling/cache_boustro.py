@@ -77,4 +77,6 @@ class BoustroCache:
 
     def activate_past_recording(self, *args, **kwargs) -> None:
         """Recording past states serves assisted decoding, which a recurrent state cannot do: always raises."""
-        raise NotImplementedError("boustro models do not support assisted decoding: a recurrent state cannot be taken back.")
+        raise NotImplementedError(
+            "boustro models do not support assisted decoding: a recurrent state cannot be taken back."
+        )

@@ -86,7 +86,11 @@ class BoustroConfig(PreTrainedConfig):
     def validate_special_tokens(self):
         """Special ids lie inside the vocabulary."""
         eos = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        for name, ids in (("pad_token_id", [self.pad_token_id]), ("bos_token_id", [self.bos_token_id]), ("eos_token_id", eos)):
+        for name, ids in (
+            ("pad_token_id", [self.pad_token_id]),
+            ("bos_token_id", [self.bos_token_id]),
+            ("eos_token_id", eos),
+        ):
             for value in ids:
                 inside = value is None or 0 <= value < self.vocab_size
                 _require(inside, name, value, f"an id below vocab_size={self.vocab_size}, or None")

@@ -4,6 +4,7 @@ import torch
 from transformers import GenerationMixin
 
 from .cache_boustro import BoustroCache
+from .planning_boustro import check_latents
 
 
 class BoustroGenerationMixin(GenerationMixin):
@@ -40,6 +41,7 @@ class BoustroGenerationMixin(GenerationMixin):
         lengths = mask.sum(1)
         prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
         planned = model_kwargs.get("latents")
+        check_latents(planned, len(ids), self.config.latent_size)
         if planned is None:
             planned = prompt_latents.new_zeros(len(ids), 0, self.config.latent_size)
         latents, known = _join_latents(prompt_latents, segments, planned.to(prompt_latents))
@@ -54,7 +56,9 @@ class BoustroGenerationMixin(GenerationMixin):
         targets = targets.masked_fill((mask * following) == 0, -100)
         noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
         output = self.model(ids, mask, target_ids=targets, latent_noise=noise)
-        segments = torch.div(lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor")
+        segments = torch.div(
+            lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor"
+        )
         return output.latents, segments.clamp(min=0)
 
     def _prepare_cache_for_generation(
@@ -71,14 +75,17 @@ class BoustroGenerationMixin(GenerationMixin):
             segments = prompt + max_cache_length // self.config.segment_length + 2
             model_kwargs["latent_noise"] = torch.randn(rows, segments, self.config.latent_size, device=self.device)
 
-    def prepare_inputs_for_generation(self, input_ids, *args, prompt_lengths=None, attention_mask=None, **kwargs):
+    def prepare_inputs_for_generation(
+        self, input_ids, *args, inputs_embeds=None, attention_mask=None, prompt_lengths=None, **kwargs
+    ):
         """Marks where segments start: every `segment_length` characters from the prompt's start and from its end."""
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
-        if prompt_lengths is not None and inputs.get("input_ids") is not None:
-            new_tokens = inputs["input_ids"].shape[1]
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, *args, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
+        )
+        if prompt_lengths is not None:
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             starts = _segment_starts(mask, prompt_lengths, self.config.segment_length)
-            inputs["segment_starts"] = starts[:, -new_tokens:].to(self.device)
+            inputs["segment_starts"] = starts[:, -inputs["input_ids"].shape[1] :].to(self.device)
         return inputs
 
 

@@ -14,7 +14,7 @@ from .configuration_boustro import BoustroConfig
 from .generation_boustro import BoustroGenerationMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import floored_kl, gaussian_kl, negative_elbo, token_nll
-from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner
+from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents
 from .segments_boustro import expand_index
 
 AUTO_MAP = {
@@ -22,6 +22,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_boustro.BoustroModel",
     "AutoModelForCausalLM": "modeling_boustro.BoustroForCausalLM",
 }
+
 
 @dataclass
 class BoustroModelOutput(ModelOutput):
@@ -114,7 +115,7 @@ class BoustroPreTrainedModel(PreTrainedModel):
 
 
 def _lstm_weight(name: str, like: torch.Tensor) -> torch.Tensor:
-    """Orthogonal recurrent gates, Xavier input gates, zero biases but 1 for the forget gate (gate order i, f, g, o)."""
+    """Orthogonal recurrent gates, Xavier input gates, zero biases but 1 for the forget gate (order i, f, g, o)."""
     size = like.shape[0] // 4
     if "bias" in name:
         forget = 1.0 if "bias_ih" in name else 0.0
@@ -185,7 +186,7 @@ class BoustroModel(BoustroPreTrainedModel):
         Raises `ValueError` for ids outside the vocabulary and for shapes that do not fit.
         """
         embeds = self._embed(input_ids, inputs_embeds)
-        _check_latents(latents, len(embeds), self.config.latent_size)
+        check_latents(latents, len(embeds), self.config.latent_size)
         if use_cache is None:
             use_cache = self.config.use_cache and target_ids is None
         order, lengths = _front_packing(attention_mask, embeds)
@@ -228,18 +229,6 @@ class BoustroModel(BoustroPreTrainedModel):
                     f"{self.config.vocab_size - 1}: is this the tokenizer the model was trained with?"
                 )
         return self.embedding(input_ids)
-
-
-def _check_latents(latents, batch, latent_size):
-    if latents is None:
-        return
-    if latent_size == 0:
-        raise ValueError("latents were given, but this model has latent_size=0: a plain language model without latents.")
-    if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_size:
-        raise ValueError(
-            f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "
-            f"({batch}, any, {latent_size})."
-        )
 
 
 def _front_packing(attention_mask, embeds):
@@ -333,6 +322,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             The others: see [`BoustroModel.forward`].
         """
         if labels is not None and shift_labels is None:
+            if attention_mask is not None:
+                labels = labels.masked_fill(attention_mask[:, -labels.shape[1] :] == 0, IGNORE_INDEX)
             shift_labels = _shift(labels, IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
         if shift_labels is not None and attention_mask is not None:

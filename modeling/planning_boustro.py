@@ -142,6 +142,21 @@ class SegmentPlanner(nn.Module):
         return self.encoder(grid.split(inputs.target_embeds), word_starts, lengths, start_context)
 
 
+def check_latents(latents: torch.Tensor | None, batch: int, latent_size: int) -> None:
+    """Raises `ValueError` unless `latents` is None or (batch, any, latent_size)."""
+    if latents is None:
+        return
+    if latent_size == 0:
+        raise ValueError(
+            "latents were given, but this model has latent_size=0: a plain language model without latents."
+        )
+    if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_size:
+        raise ValueError(
+            f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "
+            f"({batch}, any, {latent_size})."
+        )
+
+
 def _choose_latents(index, prior, posterior, inputs):
     """z (B, K, Z) of the segments numbered `index` (B, K): given by the caller, else from the posterior or prior."""
     mean, log_variance = prior if posterior is None else posterior

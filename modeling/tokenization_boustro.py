@@ -215,14 +215,10 @@ def _flatten(texts: Iterable) -> Iterator:
 
 
 def _build_backend(characters: Sequence[str]) -> Tokenizer:
-    vocabulary = {
-        token: token_id for token_id, token in enumerate((*SPECIAL_TOKENS, *BYTE_TOKENS, *characters))
-    }
+    vocabulary = {token: token_id for token_id, token in enumerate((*SPECIAL_TOKENS, *BYTE_TOKENS, *characters))}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    backend.add_special_tokens(
-        [AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS]
-    )
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS_TOKEN} $A",
         pair=f"{BOS_TOKEN} $A $B:1",

@@ -78,9 +78,7 @@ def test_decoding_returns_any_repaired_text_exactly(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == repaired
 
 
-@pytest.mark.parametrize(
-    "literal", ["<pad>", "<bos>", "<eos>", "<0x41>", "<0xE4><0xBD><0xA0>", "a<pad>b<pad>"]
-)
+@pytest.mark.parametrize("literal", ["<pad>", "<bos>", "<eos>", "<0x41>", "<0xE4><0xBD><0xA0>", "a<pad>b<pad>"])
 def test_names_of_tokens_inside_a_text_are_text(tokenizer, literal):
     ids = tokenizer(literal, add_special_tokens=False)["input_ids"]
     assert not {PAD, BOS, EOS} & set(ids)
@@ -369,9 +367,7 @@ def test_word_starts_of_a_batch_with_pads(tokenizer):
 
     lists = tokenizer(texts, padding=True, return_offsets_mapping=True)["offset_mapping"]
     assert np.stack(BoustroTokenizer.align_word_starts(lists, flags)).tolist() == expected
-    tensor = tokenizer(texts, padding=True, return_offsets_mapping=True, return_tensors="pt")[
-        "offset_mapping"
-    ]
+    tensor = tokenizer(texts, padding=True, return_offsets_mapping=True, return_tensors="pt")["offset_mapping"]
     assert np.stack(BoustroTokenizer.align_word_starts(tensor, flags)).tolist() == expected
 
     unpadded = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]

@@ -1,0 +1,278 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from boustro import BoustroConfig, BoustroForCausalLM, BoustroModel
+from tests.conftest import random_ids, small_model
+
+
+def test_logits_without_labels_are_causal(model):
+    ids = random_ids(2, 13)
+    logits = model(ids).logits
+    for place in range(13):
+        changed = ids.clone()
+        changed[:, place] = (changed[:, place] - 3 + 7) % 37 + 3
+        difference = (model(changed).logits - logits).abs().amax((0, 2))
+        assert (difference[:place] == 0).all()
+        assert (difference[place:] > 0).all()
+
+
+def test_future_reaches_the_generator_only_through_z(model):
+    ids, latents = random_ids(2, 13), torch.randn(2, 3, 4)
+    logits = model(ids, labels=ids, latents=latents).logits
+    free = model(ids, labels=ids, latent_noise=torch.zeros(2, 3, 4)).logits
+    for place in range(1, 13):
+        changed = ids.clone()
+        changed[:, place] = (changed[:, place] - 3 + 7) % 37 + 3
+        fixed = model(changed, labels=changed, latents=latents).logits
+        assert torch.equal(fixed[:, :place], logits[:, :place])
+        through_z = model(changed, labels=changed, latent_noise=torch.zeros(2, 3, 4)).logits
+        assert not torch.equal(through_z[:, place - 1], free[:, place - 1])
+
+
+def test_a_latent_never_sees_later_segments(model):
+    ids = random_ids(1, 13)
+    noise = torch.zeros(1, 3, 4)
+    before = model.model(ids, target_ids=F.pad(ids[:, 1:], (0, 1), value=-100), latent_noise=noise)
+    ids[:, 11] = 3 if ids[0, 11] != 3 else 4  # target of place 10, in the third segment
+    after = model.model(ids, target_ids=F.pad(ids[:, 1:], (0, 1), value=-100), latent_noise=noise)
+    assert torch.equal(before.posterior_mean[:, :2], after.posterior_mean[:, :2])
+    assert not torch.equal(before.posterior_mean[:, 2], after.posterior_mean[:, 2])
+
+
+def test_loss_is_the_bound_computed_from_its_parts_by_hand(model):
+    ids = random_ids(2, 9)
+    noise = torch.randn(2, 2, 4)
+    output = model(ids, labels=ids, latent_noise=noise)
+    backbone = model.model(ids, target_ids=F.pad(ids[:, 1:], (0, 1), value=-100), latent_noise=noise)
+    q = torch.distributions.Normal(backbone.posterior_mean, (0.5 * backbone.posterior_log_variance).exp())
+    p = torch.distributions.Normal(backbone.prior_mean, (0.5 * backbone.prior_log_variance).exp())
+    assert torch.allclose(backbone.latents, q.mean + q.stddev * noise)
+    kl = torch.distributions.kl_divergence(q, p).sum(-1)
+    log_p = F.log_softmax(output.logits, -1)
+    reconstruction = [-sum(log_p[b, t, ids[b, t + 1]] for t in range(8)) for b in range(2)]
+    assert torch.allclose(output.kl, kl, atol=1e-4)
+    assert torch.allclose(output.reconstruction, torch.stack(reconstruction), atol=1e-4)
+    assert output.target_count.tolist() == [8, 8] and output.segment_count.tolist() == [2, 2]
+    assert output.loss.item() == pytest.approx(((sum(reconstruction) + kl.sum()) / 16).item(), rel=1e-5)
+
+
+def test_training_objective_adds_floor_annealing_and_backward_term():
+    model = small_model(kl_floor=50.0, backward_weight=0.3, dropout=0.0, word_start_dropout=0.0)
+    ids, noise = random_ids(2, 11), torch.randn(2, 2, 4)
+    bound = model(ids, labels=ids, latent_noise=noise)
+    objective = model.train()(ids, labels=ids, latent_noise=noise, kl_weight=0.5)
+    floored = torch.maximum(bound.kl, torch.tensor([[50.0, 50.0, 0.0]]))  # the third has no target
+    expected = (bound.reconstruction.sum() + 0.5 * floored.sum() + 0.3 * bound.backward_nll.sum()) / 20
+    assert objective.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert bound.loss.item() == pytest.approx(((bound.reconstruction.sum() + bound.kl.sum()) / 20).item(), rel=1e-5)
+
+
+def test_backward_nll_is_that_of_the_targets_under_the_backward_logits(model):
+    ids, latents = random_ids(1, 6), torch.randn(1, 2, 4)
+    output = model(ids, labels=ids, latents=latents)
+    decoder = model.model.planner.backward_decoder
+    log_p = F.log_softmax(decoder.logits(decoder(latents)), -1)[0, 0]
+    expected = -sum(log_p[p, ids[0, p + 1]] for p in range(5))
+    assert output.backward_nll.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_labels_and_shift_labels_agree(model):
+    ids, noise = random_ids(2, 9), torch.zeros(2, 2, 4)
+    flags = torch.randint(0, 2, (2, 9))
+    shifted = F.pad(ids[:, 1:], (0, 1), value=-100)
+    a = model(ids, labels=ids, word_starts=flags, latent_noise=noise)
+    b = model(ids, shift_labels=shifted, word_starts=F.pad(flags[:, 1:], (0, 1), value=2), latent_noise=noise)
+    assert a.loss == b.loss
+    assert a.loss != model(ids, labels=ids, latent_noise=noise).loss
+
+
+def test_word_starts_are_hidden_at_random_in_training():
+    model = small_model(word_start_dropout=1.0, dropout=0.0).train()
+    ids, noise = random_ids(2, 9), torch.zeros(2, 2, 4)
+    flags = torch.ones_like(ids)
+    assert (
+        model(ids, labels=ids, word_starts=flags, latent_noise=noise).loss
+        == model(ids, labels=ids, latent_noise=noise).loss
+    )
+    model.eval()
+    assert (
+        model(ids, labels=ids, word_starts=flags, latent_noise=noise).loss
+        != model(ids, labels=ids, latent_noise=noise).loss
+    )
+
+
+@pytest.mark.parametrize("cuts", [[1], [5], [6, 10], list(range(1, 13))])
+def test_prefix_and_remainder_equal_the_whole(model, cuts):
+    ids = random_ids(3, 13)
+    whole = model(ids).logits
+    cache, parts = None, []
+    for start, end in zip([0, *cuts], [*cuts, 13], strict=True):
+        output = model(ids[:, start:end], past_key_values=cache)
+        cache = output.past_key_values
+        parts.append(output.logits)
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-5)
+
+
+def test_streamed_windows_equal_one_long_window(model):
+    ids, noise = random_ids(2, 21), torch.randn(2, 4, 4)
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    whole = model(inputs, shift_labels=targets, latent_noise=noise)
+    first = model(inputs[:, :10], shift_labels=targets[:, :10], latent_noise=noise, use_cache=True)
+    second = model(
+        inputs[:, 10:],
+        shift_labels=targets[:, 10:],
+        latent_noise=noise,
+        past_key_values=first.past_key_values,
+    )
+    assert torch.allclose(first.reconstruction + second.reconstruction, whole.reconstruction, atol=1e-4)
+    assert torch.allclose(torch.cat([first.kl, second.kl], 1), whole.kl, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("latent_size", [0, 4])
+def test_padded_batch_equals_single_rows(side, latent_size):
+    model = small_model(latent_size=latent_size)
+    rows = [random_ids(1, n, seed=n)[0] for n in (12, 7, 1)]
+    pad = (lambda n: (12 - n, 0)) if side == "left" else (lambda n: (0, 12 - n))
+    ids = torch.stack([F.pad(row, pad(len(row))) for row in rows])
+    mask = torch.stack([F.pad(torch.ones_like(row), pad(len(row))) for row in rows])
+    noise = torch.zeros(3, 3, 4)
+    batch, labelled = (
+        model(ids, attention_mask=mask),
+        model(ids, attention_mask=mask, labels=ids, latent_noise=noise),
+    )
+    for i, row in enumerate(rows):
+        alone = model(row[None])
+        assert torch.allclose(batch.logits[i][mask[i] == 1], alone.logits[0], atol=1e-5)
+        nll = model(row[None], labels=row[None], latent_noise=noise[:1])
+        assert torch.allclose(labelled.reconstruction[i], nll.reconstruction[0], atol=1e-4)
+        assert labelled.target_count[i] == len(row) - 1
+        if latent_size:
+            assert torch.allclose(labelled.kl[i].sum(), nll.kl.sum(), atol=1e-4)
+        # and the state after the padded row is the state after the row alone
+        follow = random_ids(1, 3, seed=99)
+        cache, single = batch.past_key_values, alone.past_key_values
+        for got, want in zip(cache.generator_state, single.generator_state, strict=True):
+            assert torch.allclose(got[i], want[0], atol=1e-5)
+        assert model(follow, past_key_values=single).logits.shape == (1, 3, 40)
+
+
+def test_segments_start_where_asked(model):
+    ids, noise = random_ids(1, 9), torch.zeros(1, 3, 4)
+    starts = torch.zeros(1, 9, dtype=torch.bool)
+    starts[:, [0, 2, 6]] = True
+    output = model(ids, labels=ids, segment_starts=starts, latent_noise=noise)
+    pieces = [model(ids[:, :3], labels=ids[:, :3], latent_noise=noise)]
+    assert output.segment_count.tolist() == [3]
+    assert torch.allclose(output.kl[0, 0], pieces[0].kl[0, 0], atol=1e-5)
+
+
+def test_latents_given_for_the_first_segments_only(model):
+    ids, latents = random_ids(2, 13), torch.randn(2, 1, 4)
+    given, free = model.model(ids, latents=latents), model.model(ids)
+    assert torch.equal(given.latents[:, :1], latents)
+    assert torch.equal(given.latents[:, 1:], free.latents[:, 1:])
+    mask = torch.tensor([[True], [False]])
+    masked = model.model(ids, latents=latents, latent_mask=mask)
+    assert torch.equal(masked.latents[0], given.latents[0]) and torch.equal(masked.latents[1], free.latents[1])
+
+
+@pytest.mark.parametrize("layers", [(1, 0), (2, 0), (1, 1)])
+def test_without_latent_it_is_a_hand_written_lstm(layers):
+    context, generator = layers
+    model = small_model(latent_size=0, num_context_layers=context, num_generator_layers=generator)
+    plain = torch.nn.LSTM(8, 12, num_layers=sum(layers), batch_first=True)
+    stack = [*model.model.context.layers, *model.model.generator.layers]
+    for i, layer in enumerate(stack):
+        for name, weight in layer.named_parameters():
+            getattr(plain, name.replace("l0", f"l{i}")).data.copy_(weight)
+    ids = random_ids(3, 11)
+    states, _ = plain(model.model.embedding.weight[ids])
+    logits = states @ model.lm_head.weight.T + model.lm_head.bias
+    output = model(ids, labels=ids)
+    assert torch.allclose(output.logits, logits, atol=1e-5)
+    assert output.loss.item() == pytest.approx(
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item(), rel=1e-5
+    )
+    expected = {"model.embedding", "model.context", "model.generator", "lm_head"}
+    assert {
+        n if n.startswith("lm_head") else ".".join(n.split(".")[:2])
+        for n in (k.rsplit(".", 1)[0] for k, _ in model.named_parameters())
+    } <= expected
+    assert output.kl is None and output.latents is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"latent_prior": "standard"}, {"latent_size": 0}, {"num_context_layers": 2}])
+def test_gradients_reach_every_parameter(changes):
+    model = small_model(**changes).train()
+    ids = random_ids(4, 13)
+    model(ids, labels=ids, word_starts=torch.randint(0, 2, ids.shape)).loss.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_initial_weights_follow_the_recipe():
+    torch.manual_seed(0)
+    model = BoustroForCausalLM(BoustroConfig())
+    layer = model.model.context.layers[0]
+    assert layer.bias_ih_l0.view(4, -1).mean(1).tolist() == [0, 1, 0, 0] and layer.bias_hh_l0.abs().sum() == 0
+    gate = layer.weight_hh_l0[:256]
+    assert torch.allclose(gate @ gate.T, torch.eye(256), atol=1e-4)
+    bias = model.model.planner.alignment.distance_bias
+    assert bias[128] == 0 and bias[126] == bias[130] == -1
+
+
+def test_save_and_load_give_every_weight_back(tmp_path, model):
+    model.save_pretrained(tmp_path)
+    loaded = BoustroForCausalLM.from_pretrained(tmp_path)
+    assert {k: v.tolist() for k, v in loaded.state_dict().items()} == {
+        k: v.tolist() for k, v in model.state_dict().items()
+    }
+    backbone = BoustroModel.from_pretrained(tmp_path)
+    assert torch.equal(backbone.planner.encoder.lstm.weight_hh_l0, model.model.planner.encoder.lstm.weight_hh_l0)
+
+
+def test_tied_embeddings_share_and_survive(tmp_path):
+    model = small_model(tie_word_embeddings=True, embedding_size=12)
+    assert model.lm_head.weight is model.model.embedding.weight
+    model.save_pretrained(tmp_path)
+    loaded = BoustroForCausalLM.from_pretrained(tmp_path)
+    ids = random_ids(1, 6)
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+def test_output_bias_is_the_unigram_distribution(model):
+    counts = torch.arange(40)
+    model.set_output_bias(counts)
+    assert torch.allclose(model.lm_head.bias.exp(), (counts + 1) / (counts + 1).sum())
+
+
+def test_alignments_are_distributions_over_the_plan(model):
+    ids = random_ids(2, 12)
+    alignments = model(ids, labels=ids, output_alignments=True).alignments
+    assert alignments.shape == (2, 3, 5, 5)
+    assert torch.allclose(alignments.sum(-1), torch.ones(2, 3, 5), atol=1e-5)
+    assert model(ids, labels=ids).alignments is None
+
+
+def test_logits_to_keep(model):
+    ids = random_ids(2, 9)
+    assert torch.allclose(model(ids, logits_to_keep=2).logits, model(ids).logits[:, -2:], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_ids": torch.tensor([[3, 40]])}, "id 40, expected ids from 0 to 39"),
+        ({"input_ids": torch.tensor([[3, 4]]), "latents": torch.zeros(1, 2, 9)}, r"\(1, 2, 9\), expected"),
+        ({}, "input_ids or inputs_embeds"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model(**arguments)
+
+
+def test_latents_for_a_plain_model_are_refused():
+    with pytest.raises(ValueError, match="latent_size=0"):
+        small_model(latent_size=0)(random_ids(1, 3), latents=torch.zeros(1, 1, 4))
