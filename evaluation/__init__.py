@@ -1,0 +1,1 @@
+"""Evaluation of boustro models: the bound over a split, latent health, and an `evaluate` metric."""
