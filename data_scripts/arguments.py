@@ -1,0 +1,138 @@
+"""Options of data preparation: where the text comes from and how it is cleaned, split and vectorised."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from boustro.tokenization_boustro import FIRST_CHARACTER_ID
+
+from .errors import DataError
+
+SEPARATE_ROWS = {"stream": "document", "documents": "line"}  # default of sample_by for each input mode
+
+
+@dataclass
+class DataArguments:
+    """Fields for `HfArgumentParser`; `train_file` and `validation_file` may also be a single string.
+
+    Raises:
+        DataError: if a field is out of range or two fields contradict each other.
+    """
+
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Training text: paths or globs of .txt, .jsonl, .csv or .parquet files (UTF-8). With neither "
+            "this nor --dataset-name: the Python reference topics of the standard library."
+        },
+    )
+    validation_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "Validation text, as --train-file. Default: a part of the training text."},
+    )
+    text_column: str = field(
+        default="text",
+        metadata={"help": "Column that holds the text (.jsonl, .csv, .parquet, Hub datasets)."},
+    )
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Dataset on the Hugging Face Hub, for example roneneldan/TinyStories."}
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of --dataset-name, where it has several."}
+    )
+    dataset_split: str = field(default="train", metadata={"help": "Split of --dataset-name to train on."})
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read rows as they come, up to --max-characters, without storing the whole data."},
+    )
+    max_characters: int | None = field(
+        default=None,
+        metadata={"help": "Read at most this many characters of training text, from the beginning."},
+    )
+    input_mode: Literal["stream", "documents"] = field(
+        default="stream",
+        metadata={"help": "stream: one long text, documents joined by blank lines. documents: each row by itself."},
+    )
+    sample_by: Literal["line", "paragraph", "document"] | None = field(
+        default=None,
+        metadata={
+            "help": "What is a row of a .txt file: a line, a paragraph or the whole file (document). Default: "
+            "document for --input-mode stream, line for documents."
+        },
+    )
+    validation_fraction: float = field(
+        default=0.1,
+        metadata={"help": "Share of the text kept for validation: the end of a stream, or rows chosen at random."},
+    )
+    normalization: Literal["NFC", "NFKC", "none"] = field(
+        default="NFC", metadata={"help": "Unicode normal form of the text."}
+    )
+    min_characters: int = field(default=1, metadata={"help": "Drop rows of fewer characters than this."})
+    deduplicate: bool = field(default=True, metadata={"help": "Drop rows that are exact copies of an earlier row."})
+    min_frequency: int = field(
+        default=1,
+        metadata={"help": "Characters rarer than this in the training text are spelt in UTF-8 bytes."},
+    )
+    max_vocab_size: int | None = field(
+        default=None,
+        metadata={"help": f"Most ids in all, {FIRST_CHARACTER_ID} special and byte ids included."},
+    )
+    num_proc: int = field(default=1, metadata={"help": "Processes for cleaning and encoding."})
+
+    def __post_init__(self):
+        self.train_file = _as_list(self.train_file)
+        self.validation_file = _as_list(self.validation_file)
+        if self.sample_by is None:
+            self.sample_by = SEPARATE_ROWS.get(self.input_mode)
+        self._check_choices()
+        self._check_ranges()
+        self._check_source()
+
+    def _check_choices(self):
+        _check_choice("input_mode", self.input_mode, ("stream", "documents"))
+        _check_choice("sample_by", self.sample_by, ("line", "paragraph", "document"))
+        _check_choice("normalization", self.normalization, ("NFC", "NFKC", "none"))
+
+    def _check_ranges(self):
+        for name in ("min_characters", "min_frequency", "num_proc"):
+            _check_least(name, getattr(self, name), 1)
+        if self.max_characters is not None:
+            _check_least("max_characters", self.max_characters, 1)
+        if self.max_vocab_size is not None:
+            _check_least("max_vocab_size", self.max_vocab_size, FIRST_CHARACTER_ID + 1)
+        if not 0 < self.validation_fraction < 1:
+            raise DataError(
+                f"validation_fraction is {self.validation_fraction}, expected a number between 0 and 1 such as "
+                "0.1. To validate on other text, give validation_file."
+            )
+
+    def _check_source(self):
+        if self.train_file and self.dataset_name:
+            raise DataError(
+                f"train_file ({', '.join(self.train_file)}) and dataset_name ({self.dataset_name}) are both "
+                "given, expected one of them: leave one out."
+            )
+        if self.dataset_config and not self.dataset_name:
+            raise DataError(
+                f"dataset_config is {self.dataset_config!r} but dataset_name is not given: name the dataset."
+            )
+        if self.streaming and not (self.train_file or self.dataset_name):
+            raise DataError("streaming needs something to stream: give train_file or dataset_name.")
+        if self.streaming and self.max_characters is None:
+            raise DataError(
+                "streaming is on but max_characters is not given: say how much text to take, "
+                "for example max_characters 10000000."
+            )
+
+
+def _as_list(paths: list[str] | str | None) -> list[str] | None:
+    return [paths] if isinstance(paths, str) else paths
+
+
+def _check_choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise DataError(f"{name} is {value!r}, expected one of {', '.join(choices)}.")
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise DataError(f"{name} is {value}, expected {least} or more.")

@@ -1,0 +1,77 @@
+"""Where words start: spaced scripts by Unicode's word boundaries, Han by a dictionary segmenter.
+
+Words are cut by the default rules of Unicode Standard Annex 29, so that a word keeps its inner apostrophes and
+decimal points, an emoji sequence is one word, and each mark of punctuation is one. Where those rules only say
+"anywhere" between Han characters, `rjieba` (jieba's dictionary and hidden Markov model) decides; it is given runs
+of Han alone. Hiragana, Thai, Lao, Khmer and Burmese have no segmenter here: each of their characters starts a
+word.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import regex
+import rjieba
+
+# UAX 29, section 4.1.1, as spans without a boundary (but for Hebrew's quotation marks, WB7a to WB7c). The boundary
+# (?w)\b of `regex` is no substitute: it also cuts before a vowel after an apostrophe, as in o'er.
+_MARKS = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*+"  # WB4
+_LETTER = rf"[\p{{WB=ALetter}}\p{{WB=Hebrew_Letter}}]{_MARKS}"
+_DIGIT = rf"\p{{WB=Numeric}}{_MARKS}"
+_KATAKANA = rf"\p{{WB=Katakana}}{_MARKS}"
+_JOINER = rf"[\p{{WB=ExtendNumLet}}--\s]{_MARKS}"
+_FLAG = rf"\p{{WB=Regional_Indicator}}{_MARKS}"
+_IN_WORD = rf"[\p{{WB=MidLetter}}\p{{WB=MidNumLet}}\p{{WB=Single_Quote}}]{_MARKS}"
+_IN_NUMBER = rf"[\p{{WB=MidNum}}\p{{WB=MidNumLet}}\p{{WB=Single_Quote}}]{_MARKS}"
+_LETTERS = rf"{_LETTER}(?:(?:{_IN_WORD})?{_LETTER})*+"  # WB5 to WB7
+_DIGITS = rf"{_DIGIT}(?:(?:{_IN_NUMBER})?{_DIGIT})*+"  # WB8, WB11, WB12
+_WORD = rf"(?:(?:{_LETTERS}|{_DIGITS})++|(?:{_KATAKANA})++)"  # WB9, WB10, WB13
+_SPAN = regex.compile(
+    rf"""
+    (?: \s++ (?: (?<! [\r\n\v\f\x85\u2028\u2029] ) {_MARKS} )?  # WB3a, WB3d, for any white space
+      | \p{{Script=Han}}++ {_MARKS}
+      | (?:{_JOINER})*+ {_WORD} (?: (?:{_JOINER})++ {_WORD} )*+ (?:{_JOINER})*+  # WB13a, WB13b
+      | (?:{_JOINER})++
+      | {_FLAG} (?:{_FLAG})?
+      | . {_MARKS}
+    )
+    (?: (?<= \u200d ) \p{{Extended_Pictographic}} {_MARKS} )*+  # WB3c
+    """,
+    regex.VERBOSE | regex.DOTALL | regex.VERSION1,
+)
+_HAN_RUN = regex.compile(r"\p{Script=Han}{2,}")
+
+
+def word_starts(text: str) -> np.ndarray:
+    """Returns uint8 flags (len(text),): 1 at the first character of each word, else 0.
+
+    Each run of white space, line ends included, and each mark of punctuation counts as a word too, so that the
+    first character always starts one.
+    """
+    flags = np.zeros(len(text), dtype=np.uint8)
+    flags[[span.start() for span in _SPAN.finditer(text)]] = 1
+    _segment_han(text, flags)
+    return flags
+
+
+def word_starts_of_rows(texts: Sequence[str]) -> np.ndarray:
+    """Returns the flags of several texts, one behind the other, each as `word_starts` has them."""
+    flags = word_starts("\n".join(texts))  # a line feed separates words and Han runs
+    ends = np.cumsum([len(text) for text in texts]) + np.arange(len(texts))
+    rows_begin = np.concatenate([[0], ends[:-1] + 1])
+    flags[rows_begin[rows_begin < ends]] = 1
+    return np.delete(flags, ends[:-1])
+
+
+def _segment_han(text: str, flags: np.ndarray) -> None:
+    """Replaces the flags of the Han characters by the starts of their words."""
+    runs = [run.span() for run in _HAN_RUN.finditer(text)]
+    if not runs:
+        return
+    lengths = [len(word) for start, end in runs for word in rjieba.cut(text[start:end])]
+    edges = np.zeros(len(text) + 1, dtype=np.int8)
+    starts, ends = np.array(runs).T
+    edges[starts], edges[ends] = 1, -1
+    han = np.flatnonzero(np.cumsum(edges[:-1]))  # positions in the text of all the runs' characters
+    flags[han] = 0
+    flags[han[np.cumsum(lengths) - lengths]] = 1
