@@ -1,0 +1,94 @@
+import dataclasses
+import json
+
+import pytest
+from transformers import PreTrainedConfig
+
+from boustro import BoustroConfig
+from boustro.training.arguments import ARGUMENTS_FILE, RECIPES, ModelArguments, parse_arguments
+from boustro.training.errors import TrainingError
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_the_command_line_overrides_the_recipe_and_the_recipe_the_defaults(recipe):
+    path = recipe("learning_rate: 1e-3\nhidden_size: 96\nmax_steps: 5\nprompts: [a b, c]\ndeduplicate: false\n")
+    arguments = parse_arguments(["--config", path, "--hidden-size", "48", "--batch_size=7"])
+    assert arguments.train.learning_rate == 1e-3
+    assert arguments.model.hidden_size == 48
+    assert arguments.train.batch_size == 7
+    assert arguments.train.prompts == ["a b", "c"]
+    assert arguments.data.deduplicate is False
+    assert arguments.model.latent_size is None
+    assert arguments.given == {"config", "hidden_size", "batch_size"}
+
+
+def test_a_limit_on_the_command_line_replaces_those_of_the_recipe(recipe):
+    train = parse_arguments(["--config", recipe("epochs: 3\n"), "--max-minutes", "2"]).train
+    assert (train.epochs, train.max_steps, train.max_minutes) == (None, None, 2.0)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path):
+    arguments = parse_arguments(["--config", path.stem])
+    sizes = {name: value for name, value in vars(arguments.model).items() if value is not None}
+    config = BoustroConfig(**sizes)
+    if arguments.data.input_mode == "stream":
+        assert arguments.train.window_length % config.segment_length == 0
+
+
+def test_every_config_field_of_ours_is_an_option():
+    inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    own = {field.name for field in dataclasses.fields(BoustroConfig)} - inherited
+    by_tokenizer = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache"}
+    options = {field.name for field in dataclasses.fields(ModelArguments)} - {"checkpoint"}
+    assert own - by_tokenizer == options
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hiden_size: 3\n", r"recipe.yaml: unknown key 'hiden_size'; the closest valid key is 'hidden_size'"),
+        ("batch_size: many\n", r"recipe.yaml: .*batch.size.*invalid int value: 'many'"),
+        ("batch_size: {a: 1}\n", r"'batch_size' is a mapping"),
+        ("a: b: c\n", r"recipe.yaml is no valid YAML.*line 1"),
+        ("", r"holds no settings"),
+        ("mixed_precision: fp8\n", r"invalid choice: 'fp8'"),
+        ("seed: 1\n", r"at least one of --epochs, --max-steps and --max-minutes"),
+        ("max_steps: 5\nwarmup_fraction: 1.5\n", r"--warmup-fraction is 1.5, expected a number from 0 to below 1"),
+        ("max_steps: 5\nreport_to: wandb\n", r"--report-to is 'wandb', expected tensorboard or trackio"),
+        ("max_steps: 5\nlearning_rate: 0\n", r"--learning-rate is 0.0, expected a number above 0"),
+    ],
+)
+def test_errors_of_a_recipe_name_the_key(recipe, text, message):
+    with pytest.raises(TrainingError, match=message):
+        parse_arguments(["--config", recipe(text)])
+
+
+def test_unknown_options_and_recipes_name_the_closest():
+    with pytest.raises(TrainingError, match=r"unknown option '--hiden-size': did you mean --hidden-size"):
+        parse_arguments(["--hiden-size", "3"])
+    with pytest.raises(TrainingError, match=r"no such recipe; there are default, documents, shakespeare"):
+        parse_arguments(["--config", "defualt"])
+    with pytest.raises(TrainingError, match=r"there is no such file"):
+        parse_arguments(["--config", "no/such.yaml"])
+
+
+def test_resume_takes_the_arguments_of_the_run(tmp_path):
+    started = parse_arguments(["--output-dir", str(tmp_path), "--seed", "5", "--batch-size", "9", "--max-steps", "30"])
+    (tmp_path / ARGUMENTS_FILE).write_text(json.dumps(started.as_dict()), encoding="utf-8")
+    again = parse_arguments(["--output-dir", str(tmp_path), "--resume", "--max-steps", "60"])
+    assert (again.train.seed, again.train.batch_size, again.train.max_steps) == (5, 9, 60)
+    assert again.model == started.model
+    with pytest.raises(TrainingError, match=r"--batch-size is 4, but the run in .* was started with 9"):
+        parse_arguments(["--output-dir", str(tmp_path), "--resume", "--batch-size", "4"])
+    with pytest.raises(TrainingError, match=r"holds no run"):
+        parse_arguments(["--output-dir", str(tmp_path / "other"), "--resume"])

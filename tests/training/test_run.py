@@ -1,0 +1,283 @@
+"""Training for real: `main` with a tiny recipe."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, metadata_load
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from boustro.training import run
+from boustro.training.batches import StreamBatches
+from boustro.training.run import main
+from tests.training.conftest import flags, make_text
+
+ROOT = Path(__file__).parents[2]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_samples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SAMPLE_CHARACTERS", 12)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(text_file, tmp_path_factory) -> Path:
+    """The folder of a run that was never stopped."""
+    output_dir = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(flags(text_file, output_dir)) == 0
+    return output_dir
+
+
+def history(output_dir: Path) -> list[dict]:
+    entries = json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))["history"]
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert history(one) == history(other)
+    for file in ("model.safetensors", "last/model.safetensors"):
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+
+
+def test_a_run_leaves_a_loadable_model_figures_and_pictures(finished):
+    assert {path.name for path in finished.iterdir()} >= {
+        *("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "README.md"),
+        *("metrics.json", "training_curves.png", "arguments.json", "best", "last", "modeling_boustro.py"),
+    }
+    assert not list(finished.rglob("*.new"))
+    for folder in (finished, finished / "last", finished / "best"):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert len(AutoTokenizer.from_pretrained(folder)) == model.config.vocab_size
+    assert AutoModel.from_pretrained(finished).config.latent_size == 4
+    assert GenerationConfig.from_pretrained(finished).do_sample
+
+
+def test_the_metrics_are_those_of_the_published_weights(finished):
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    best = min(entry["validation"]["nats_per_character"] for entry in metrics["history"])
+    assert metrics["validation"]["nats_per_character"] == pytest.approx(best, abs=0.05)
+    assert metrics["history"][-1]["train"]["loss"] < metrics["history"][0]["train"]["loss"]
+    assert metrics["steps"] == 20 and [entry["step"] for entry in metrics["history"]] == [5, 10, 15, 20]
+    assert metrics["arguments"]["hidden_size"] == 24
+    assert metrics["data"]["train"]["characters"] == 3600
+
+
+def test_the_card_has_no_hole_and_valid_metadata(finished):
+    text = (finished / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"\$\{|\$[a-z]", text)
+    metadata = metadata_load(finished / "README.md")
+    assert metadata["library_name"] == "transformers" and metadata["pipeline_tag"] == "text-generation"
+    card = ModelCard(text)
+    figures = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["validation"]
+    assert card.data.eval_results[0].metric_value == pytest.approx(figures["bits_per_character"], abs=1e-3)
+    assert f"{figures['nats_per_character']:.4f}" in text
+
+
+def test_the_snippets_of_the_card_run(finished):
+    text = (finished / "README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(
+            snippet.replace("max_new_tokens=200", "max_new_tokens=5").replace(
+                "max_new_tokens=100", "max_new_tokens=5"
+            ),
+            {},
+        )
+
+
+def test_ctrl_c_saves_and_the_resumed_run_is_the_same(finished, text_file, tmp_path, monkeypatch, capsys):
+    output_dir = tmp_path / "stopped"
+    batch = StreamBatches.batch
+
+    def interrupt_at_step_7(self, epoch, index):
+        if epoch * self.steps + index == 7:
+            signal.raise_signal(signal.SIGINT)
+        return batch(self, epoch, index)
+
+    monkeypatch.setattr(StreamBatches, "batch", interrupt_at_step_7)
+    assert main(flags(text_file, output_dir)) == run.INTERRUPTED
+    assert f"--output-dir {output_dir} --resume" in capsys.readouterr().out
+    assert json.loads((output_dir / "last/trainer_state/state.json").read_text())["step"] == 8
+    monkeypatch.undo()
+    assert main(["--output-dir", str(output_dir), "--resume"]) == 0
+    assert_same_run(finished, output_dir)
+
+
+KILLED_IN_A_SAVE = """
+import os, signal, sys
+from boustro.training import checkpoint
+from boustro.training.run import main
+
+save, saves = checkpoint.save_run_state, []
+
+def save_or_die(*arguments):
+    saves.append(1)
+    if len(saves) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(*arguments)
+
+checkpoint.save_run_state = save_or_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_killed_run_resumes_from_its_last_whole_checkpoint(finished, text_file, tmp_path):
+    output_dir = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED_IN_A_SAVE, *flags(text_file, output_dir)]
+    result = subprocess.run(command, cwd=tmp_path, env=ONE_THREAD, capture_output=True, timeout=120)
+    assert result.returncode == -signal.SIGKILL
+    AutoModelForCausalLM.from_pretrained(output_dir / "last")
+    assert json.loads((output_dir / "last/trainer_state/state.json").read_text())["step"] == 5
+    assert main(["--output-dir", str(output_dir), "--resume"]) == 0
+    assert_same_run(finished, output_dir)
+
+
+def error_of(argv: list[str], capsys) -> str:
+    """The sentence that `main` prints; it must be a single line after the prefix."""
+    capsys.readouterr()
+    assert main(argv) == run.USER_ERROR
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("boustro: error: ")
+    return lines[-1]
+
+
+def test_a_folder_in_use_is_refused(finished, text_file, tmp_path, capsys):
+    assert "--resume" in error_of(flags(text_file, finished), capsys)
+    (tmp_path / "thesis.txt").write_text("mine")
+    for overwrite in (False, True):
+        message = error_of(flags(text_file, tmp_path, overwrite_output_dir=overwrite), capsys)
+        assert "holds no run of boustro" in message
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_overwriting_starts_anew(text_file, tmp_path):
+    output_dir = tmp_path / "run"
+    assert main(flags(text_file, output_dir, max_steps=2)) == 0
+    assert main(flags(text_file, output_dir, max_steps=3, overwrite_output_dir=True)) == 0
+    assert history(output_dir)[-1]["step"] == 3
+
+
+def test_resuming_on_another_text_is_refused(text_file, tmp_path, capsys):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text_file.read_text(encoding="utf-8"), encoding="utf-8")
+    output_dir = tmp_path / "run"
+    assert main(flags(mine, output_dir, max_steps=2)) == 0
+    mine.write_text(make_text(4000, seed=1), encoding="utf-8")
+    message = error_of(["--output-dir", str(output_dir), "--resume", "--max-steps", "4"], capsys)
+    assert "the training text is not the one" in message
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, monkeypatch, capsys):
+    output_dir = tmp_path / "run"
+    batch = StreamBatches.batch
+
+    def poisoned(self, epoch, index):
+        if epoch * self.steps + index == 7:
+            monkeypatch.setattr(torch.Tensor, "backward", poison(torch.Tensor.backward))
+        return batch(self, epoch, index)
+
+    def poison(backward):
+        return lambda tensor, *arguments, **options: backward(tensor * float("nan"), *arguments, **options)
+
+    monkeypatch.setattr(StreamBatches, "batch", poisoned)
+    message = error_of(flags(text_file, output_dir), capsys)
+    assert "step 8" in message and str(output_dir / "last") in message and "--learning-rate" in message
+    weights = load_file(output_dir / "last" / "model.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_length": 40}, r"--window-length 40 is not a multiple of --segment-length 16"),
+        ({"window_length": 8000}, r"fewer than one window of 8000"),
+        ({"hidden_size": 0}, r"BoustroConfig.hidden_size is 0, expected"),
+        ({"tie_word_embeddings": True}, r"embedding_size \(12\) equal to hidden_size \(24\)"),
+        ({"gradient_accumulation": 9}, r"a step has 8 rows, fewer than the 9 pieces"),
+        ({"checkpoint": "no/such/folder"}, r"--checkpoint no/such/folder: no tokenizer"),
+        ({"train_file": "no/such/file.txt"}, r"no/such/file.txt"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(options, message, text_file, tmp_path, capsys):
+    assert re.search(message, error_of(flags(text_file, tmp_path / "run", **options), capsys))
+
+
+def test_training_goes_on_from_a_checkpoint(finished, tmp_path, capsys):
+    recipe, other = tmp_path / "recipe.yaml", tmp_path / "other.txt"
+    recipe.write_text(yaml.safe_dump({"max_steps": 2, "batch_size": 4, "window_length": 32, "cpu": True}))
+    other.write_text(make_text(2000, seed=3) + " żółć", encoding="utf-8")
+    argv = ["--config", str(recipe), "--checkpoint", str(finished), "--train-file", str(other)]
+    message = error_of([*argv, "--output-dir", str(tmp_path / "a"), "--hidden-size", "48"], capsys)
+    assert "--hidden-size is 48, but the model in" in message
+    assert main([*argv, "--output-dir", str(tmp_path / "b"), "--dropout", "0.3"]) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "b").config
+    assert (config.hidden_size, config.dropout) == (24, 0.3)
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text(encoding="utf-8"))
+    before = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["history"][0]["train"]["loss"] < before["history"][0]["train"]["loss"]
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(finished, text_file, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (broken / name).write_bytes((finished / name).read_bytes())
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
+    message = error_of(flags(text_file, tmp_path / "run", checkpoint=broken), capsys)
+    assert "vocab_size=500" in message and str(config["vocab_size"]) in message
+
+
+@pytest.mark.parametrize("mode", ["stream", "documents"])
+def test_accumulation_changes_no_result(mode, text_file, tmp_path):
+    exact = {"input_mode": mode, "dropout": 0.0, "word_start_dropout": 0.0, "max_steps": 4, "eval_every": 4}
+    folders = []
+    for pieces in (1, 3):
+        folders.append(tmp_path / f"{mode}-{pieces}")
+        assert main(flags(text_file, folders[-1], gradient_accumulation=pieces, **exact)) == 0
+    assert_close_runs(*folders)
+
+
+def test_two_processes_equal_one(text_file, tmp_path):
+    exact = {"dropout": 0.0, "word_start_dropout": 0.0, "max_steps": 4, "eval_every": 4}
+    assert main(flags(text_file, tmp_path / "one", **exact)) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, str(ROOT / "train.py"), *flags(text_file, tmp_path / "two", **exact)]
+    result = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["processes"] == 2
+    assert_close_runs(tmp_path / "one", tmp_path / "two")
+
+
+def assert_close_runs(one: Path, other: Path) -> None:
+    losses = [history(folder)[-1]["train"]["loss"] for folder in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    weights = [load_file(folder / "last" / "model.safetensors") for folder in (one, other)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_plain_language_model_trains_too(text_file, tmp_path):
+    assert main(flags(text_file, tmp_path / "run", latent_size=0, max_steps=2)) == 0
+    assert "no latent" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_time_budget_ends_the_run_and_trackers_write(text_file, tmp_path):
+    argv = [flag for flag in flags(text_file, tmp_path / "run") if not flag.startswith("--max-steps")]
+    assert main([*argv, "--max-minutes", "0.01", "--report-to", "tensorboard"]) == 0
+    assert history(tmp_path / "run")[-1]["progress"] == 1.0
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))

@@ -1,0 +1,1 @@
+"""Training of boustro models: `python train.py --help`, or `boustro.training.run.main(argv)` from Python."""

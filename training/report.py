@@ -1,0 +1,210 @@
+"""What a finished run leaves beside its weights: metrics.json, training_curves.png and a filled model card."""
+
+import math
+import os
+import platform
+import string
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import EvalResult, ModelCardData
+
+import boustro
+from boustro.training.arguments import Arguments
+from boustro.training.checkpoint import write_json, write_text
+
+CARD_TEMPLATE = Path(__file__).parent.parent / "model_card.md"
+NOT_MEASURED = "not measured"
+
+
+def hardware(device: torch.device) -> str:
+    """The processor or GPU that a run used, in words."""
+    cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {platform.system()} {platform.machine()}"
+    return (
+        f"{_processor()}, {cores}, {platform.system()}" if device.type == "cpu" else f"{device.type}, {_processor()}"
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "boustro": boustro.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def write_metrics(output_dir: Path, metrics: dict[str, Any]) -> None:
+    """metrics.json: every figure of the run; numbers that are not finite become null."""
+    write_json(output_dir / "metrics.json", _finite(metrics))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def plot_curves(output_dir: Path, history: list[dict[str, Any]]) -> None:
+    """training_curves.png: the bound on training and validation text, and the KL beside its weight."""
+    # without a display, and not at import: it takes a second
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    bound, latent = figure.subplots(1, 2)
+    steps = [entry["step"] for entry in history]
+    for kind, style in (("train", "o-"), ("validation", "s-")):
+        bound.plot(steps, [entry[kind]["nats_per_character"] for entry in history], style, markersize=3, label=kind)
+    bound.set(xlabel="step", ylabel="nats per character", title="bound: reconstruction + KL")
+    bound.legend()
+    kl = [entry["validation"]["kl_per_segment"] for entry in history]
+    swap = [entry["validation"]["swap_loss_per_segment"] for entry in history]
+    latent.plot(steps, _with_gaps(kl), "s-", markersize=3, label="KL (validation)")
+    latent.plot(steps, _with_gaps(swap), "^-", markersize=3, label="lost by swapping latents")
+    latent.set(xlabel="step", ylabel="nats per segment", title="latent")
+    latent.legend(loc="lower right")
+    weight = latent.twinx()
+    weight.plot(steps, [entry["kl_weight"] for entry in history], "--", color="grey", linewidth=1)
+    weight.set(ylabel="weight of the KL", ylim=(0, 1.05))
+    beside = output_dir / ".training_curves.new.png"
+    figure.savefig(beside, dpi=120)
+    beside.replace(output_dir / "training_curves.png")
+
+
+def _with_gaps(values: list[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def write_card(output_dir: Path, arguments: Arguments, metrics: dict[str, Any], samples: list[str]) -> None:
+    """README.md of the model folder, from the template and measured values alone."""
+    template = string.Template(CARD_TEMPLATE.read_text(encoding="utf-8"))
+    fields = card_fields(output_dir, arguments, metrics, samples)
+    write_text(output_dir / "README.md", template.substitute(fields))
+
+
+def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any], samples: list[str]) -> dict[str, str]:
+    """The values of the template's placeholders."""
+    validation, model = metrics["validation"], metrics["model"]
+    latent = model["latent_size"] > 0
+    return {
+        "metadata": card_metadata(output_dir, arguments, metrics).to_yaml(),
+        "name": output_dir.resolve().name,
+        "model_path": str(output_dir),
+        "parameters": f"{metrics['parameters']:,}",
+        "architecture": _architecture(model),
+        "input_mode": arguments.data.input_mode,
+        "protocol": _protocol(arguments, validation),
+        "data": _data_name(arguments),
+        "train_characters": f"{metrics['train_characters']:,}",
+        "validation_characters": f"{validation['characters']:,}",
+        "vocab_size": str(model["vocab_size"]),
+        "nats_per_character": _number(validation["nats_per_character"]),
+        "bits_per_character": _number(validation["bits_per_character"]),
+        "bits_per_byte": _number(validation["bits_per_byte"]),
+        "reconstruction_nats": _number(validation["reconstruction_nats"]),
+        "kl_per_segment": _number(validation["kl_per_segment"], 2) if latent else "no latent",
+        "swap_loss_per_segment": _number(validation["swap_loss_per_segment"], 2) if latent else "no latent",
+        "active_units": _active(validation) if latent else "no latent",
+        "train_nats_per_character": _number(metrics["train_nats_per_character"]),
+        "steps": f"{metrics['steps']:,}",
+        "epochs": f"{metrics['epochs']:.2f}",
+        "minutes": f"{metrics['seconds'] / 60:.1f}",
+        "precision": metrics["precision"],
+        "hardware": metrics["hardware"],
+        "versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
+        "command": metrics["command"],
+        "samples": "\n\n".join(_fenced(sample) for sample in samples) if samples else NOT_MEASURED,
+    }
+
+
+def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any]) -> ModelCardData:
+    """The YAML head of the card, with the measured result as the Hub's model index."""
+    validation, data = metrics["validation"], _data_name(arguments)
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="text",
+            dataset_name=f"validation split of {data}",
+            metric_type=name,
+            metric_name=f"{name.replace('_', ' ')} (−ELBO, KL included)",
+            metric_value=round(validation[name], 4),
+        )
+        for name in ("bits_per_character", "bits_per_byte")
+        if validation[name] is not None
+    ]
+    return ModelCardData(
+        model_name=output_dir.resolve().name,
+        language=arguments.train.language or (["en"] if _is_default_corpus(arguments) else None),
+        license=arguments.train.license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["boustro", "character-level", "lstm", "variational-autoencoder"],
+        eval_results=results,
+    )
+
+
+def _architecture(model: dict[str, Any]) -> str:
+    size = f"context LSTM {model['num_context_layers']}×{model['hidden_size']}, generator LSTM "
+    size += f"{model['num_generator_layers']}×{model['hidden_size']}, embedding {model['embedding_size']}"
+    if model["latent_size"] == 0:
+        return f"{size}, no latent"
+    return (
+        f"{size}; a latent of {model['latent_size']} dimensions ({model['latent_prior']} prior) for every "
+        f"{model['segment_length']} characters"
+    )
+
+
+def _protocol(arguments: Arguments, validation: dict[str, Any]) -> str:
+    if arguments.data.input_mode == "documents":
+        pieces = f"longer ones than {arguments.train.max_length} characters in pieces"
+        return f"every document by itself, {pieces}, end marks counted, one posterior sample a segment"
+    rows = "in one stream" if validation["rows"] == 1 else f"in {validation['rows']} streams"
+    return f"the whole split {rows} with the state carried, one posterior sample a segment"
+
+
+def _active(validation: dict[str, Any]) -> str:
+    if validation["active_units"] is None:
+        return NOT_MEASURED
+    return f"{validation['active_units']} of {validation['latent_units']}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return NOT_MEASURED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _fenced(text: str) -> str:
+    """Text as a Markdown code block that nothing inside can close."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _is_default_corpus(arguments: Arguments) -> bool:
+    return not (arguments.data.dataset_name or arguments.data.train_file)
+
+
+def _data_name(arguments: Arguments) -> str:
+    data = arguments.data
+    if data.dataset_name:
+        return data.dataset_name
+    if data.train_file:
+        return ", ".join(Path(file).name for file in data.train_file)
+    return "the Python reference topics (pydoc_data.topics of the standard library)"

@@ -1,0 +1,353 @@
+"""A whole training run: options → data → model → loop → score → report → samples.
+
+from boustro.training.run import main
+main(["--config", "default", "--output-dir", "runs/mine"])
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import zlib
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import is_tensorboard_available, is_trackio_available, set_seed
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    pipeline,
+)
+from transformers.utils import logging
+
+from boustro import BoustroConfig, BoustroForCausalLM
+from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.prepare import PreparedData, prepare
+from boustro.training import checkpoint, report
+from boustro.training.arguments import (
+    ARGUMENTS_FILE,
+    CHANGEABLE_OF_CHECKPOINT,
+    Arguments,
+    ModelArguments,
+    parse_arguments,
+)
+from boustro.training.batches import DocumentBatches, StreamBatches
+from boustro.training.checkpoint import RunState
+from boustro.training.errors import TrainingError
+from boustro.training.loop import TrainingLoop
+from boustro.training.precision import resolve_precision
+from boustro.training.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split
+
+USER_ERROR, INTERRUPTED = 2, 130
+TRAINING_HEALTH_SEGMENTS = 128
+NUMBER_OF_SAMPLES = 3
+SAMPLE_CHARACTERS = 300
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains a model as the options say. Returns the exit code: 0, 2 after an error of the user's (printed as one
+    sentence), 130 if a signal stopped the run (which can be resumed)."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return run(parse_arguments(argv), argv)
+    except (DataError, TrainingError) as error:
+        print(f"boustro: error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("boustro: stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(arguments: Arguments, argv: list[str]) -> int:
+    """As `main`, with parsed options; lets errors through."""
+    args = arguments.train
+    output_dir = Path(args.output_dir)
+    logging.disable_progress_bar()
+    accelerator = build_accelerator(arguments)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            prepare_output_dir(output_dir, args.overwrite_output_dir, args.resume)
+            checkpoint.write_json(output_dir / ARGUMENTS_FILE, arguments.as_dict())
+    if args.report_to:
+        config = {name: _plain(value) for name, value in arguments.as_dict().items()}
+        accelerator.init_trackers("boustro", config=config)
+    set_seed(args.seed, device_specific=True)
+    last = output_dir / "last"
+    resume_from = last if args.resume and last.is_dir() else None
+    if args.resume and resume_from is None and accelerator.is_main_process:
+        print(f"boustro: {output_dir} has no checkpoint yet: starting from the beginning.")
+
+    source = str(resume_from) if resume_from else arguments.model.checkpoint
+    tokenizer = load_tokenizer(source) if source else None
+    with accelerator.main_process_first():
+        data = prepare(arguments.data, tokenizer, args.seed)
+    model = load_model(source, arguments, data.tokenizer) if source else build_model(arguments.model, data)
+    batches = build_batches(arguments, data, model.config)
+    loop = TrainingLoop(
+        model=model,
+        tokenizer=data.tokenizer,
+        batches=batches,
+        evaluate=partial(score_while_training, arguments=arguments, corpus=data.validation),
+        args=args,
+        accelerator=accelerator,
+        state=load_state(resume_from, output_dir, data.train),
+        resume_from=resume_from,
+    )
+    if accelerator.is_main_process:
+        print(describe(model, data, accelerator))
+    finished = loop.train()
+    accelerator.end_training()
+    if not finished:
+        if accelerator.is_main_process:
+            print(f"boustro: stopped after step {loop.state.step}; everything is saved. Go on with:")
+            print(f"  {resume_command(output_dir)}")
+        return INTERRUPTED
+    if accelerator.is_main_process:
+        finish(arguments, argv, data, loop, accelerator)
+    return 0
+
+
+def build_accelerator(arguments: Arguments) -> Accelerator:
+    """Device, precision, processes and trackers. Raises `TrainingError` for what is not there."""
+    args = arguments.train
+    installed = {"tensorboard": is_tensorboard_available(), "trackio": is_trackio_available()}
+    for name in args.report_to:
+        if not installed[name]:
+            raise TrainingError(f"--report-to {name}: it is not installed; run: pip install 'boustro[{name}]'")
+    precision = resolve_precision(args.mixed_precision, PartialState(cpu=args.cpu).device)
+    trackers = args.report_to or None
+    return Accelerator(cpu=args.cpu, mixed_precision=precision, log_with=trackers, project_dir=args.output_dir)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def prepare_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> None:
+    """Makes the folder ready, deleting the run it holds if `overwrite`. Raises `TrainingError` if it is in use."""
+    if output_dir.exists() and not output_dir.is_dir():
+        raise TrainingError(f"--output-dir {output_dir} is a file, expected a folder.")
+    for name in ("last", "best"):
+        checkpoint.recover_folder(output_dir / name)
+    present = list(output_dir.iterdir()) if output_dir.is_dir() else []
+    holds_run = (output_dir / ARGUMENTS_FILE).is_file()
+    if present and not resume:
+        if not holds_run:
+            raise TrainingError(
+                f"--output-dir {output_dir} is not empty and holds no run of boustro: choose another folder."
+            )
+        if not overwrite:
+            raise TrainingError(
+                f"--output-dir {output_dir} holds another run: go on with it by --resume, replace it by "
+                "--overwrite-output-dir, or choose another folder."
+            )
+        shutil.rmtree(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint; `TrainingError` if there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"--checkpoint {source}: no tokenizer could be loaded from there ({_first_line(error)})."
+        ) from error
+
+
+def build_model(options: ModelArguments, data: PreparedData) -> BoustroForCausalLM:
+    """A new model for the prepared text, its softmax starting at the frequencies of the characters."""
+    tokenizer = data.tokenizer
+    sizes = {name: value for name, value in vars(options).items() if name != "checkpoint" and value is not None}
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    try:
+        config = BoustroConfig(vocab_size=len(tokenizer), **special, **sizes)
+    except StrictDataclassError as error:
+        raise TrainingError(_first_line(error.__cause__ or error)) from error
+    model = BoustroForCausalLM(config)
+    model.set_output_bias(target_frequencies(data.train, len(tokenizer), config.eos_token_id))
+    model.generation_config = GenerationConfig(**special, do_sample=True, temperature=0.8, max_new_tokens=256)
+    return model
+
+
+def target_frequencies(corpus: EncodedCorpus, vocab_size: int, eos_token_id: int) -> torch.Tensor:
+    """(V,) how often each id occurs, an end mark for every document."""
+    counts = torch.bincount(torch.from_numpy(corpus.ids.astype("int64")), minlength=vocab_size)
+    counts[eos_token_id] += len(corpus.offsets) - 1
+    return counts
+
+
+def load_model(source: str, arguments: Arguments, tokenizer: PreTrainedTokenizerBase) -> BoustroForCausalLM:
+    """The model of a checkpoint, to be trained on. Raises `TrainingError` if it does not fit tokenizer or options."""
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"--checkpoint {source}: no model could be loaded from there ({_first_line(error)})."
+        ) from error
+    if config.model_type != BoustroConfig.model_type:
+        raise TrainingError(
+            f"--checkpoint {source} holds a model of type {config.model_type!r}, expected a boustro model."
+        )
+    if config.vocab_size != len(tokenizer):
+        raise TrainingError(
+            f"--checkpoint {source}: the model has vocab_size={config.vocab_size}, but its tokenizer has "
+            f"{len(tokenizer)} ids; they belong to different vocabularies: use the folder as it was saved."
+        )
+    for field in fields(ModelArguments):
+        wanted = getattr(arguments.model, field.name)
+        if field.name == "checkpoint" or field.name not in arguments.given or wanted == getattr(config, field.name):
+            continue
+        if field.name not in CHANGEABLE_OF_CHECKPOINT:
+            raise TrainingError(
+                f"--{field.name.replace('_', '-')} is {wanted}, but the model in {source} has "
+                f"{getattr(config, field.name)}; leave it out, or train a new model without --checkpoint."
+            )
+        setattr(config, field.name, wanted)
+    return AutoModelForCausalLM.from_pretrained(source, config=config)
+
+
+def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfig) -> StreamBatches | DocumentBatches:
+    """The training batches for the input mode."""
+    args = arguments.train
+    ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
+    if arguments.data.input_mode == "documents":
+        return DocumentBatches(data.train, args.batch_size, args.max_length, config.segment_length, args.seed, **ids)
+    if args.window_length % config.segment_length and config.latent_size > 0:
+        raise TrainingError(
+            f"--window-length {args.window_length} is not a multiple of --segment-length {config.segment_length}: "
+            "a window consists of whole segments."
+        )
+    return StreamBatches(data.train, args.batch_size, args.window_length, config.segment_length, args.seed, **ids)
+
+
+def load_state(resume_from: Path | None, output_dir: Path, train: EncodedCorpus) -> RunState:
+    """The counters to start from. Raises `TrainingError` if the text is not that of the run that goes on."""
+    fingerprint = f"{len(train.ids)} ids, crc32 {zlib.crc32(train.ids.tobytes()):08x}"
+    if resume_from is None:
+        return RunState(data=fingerprint)
+    state = checkpoint.load_run_state(resume_from)
+    if state.data != fingerprint:
+        raise TrainingError(
+            f"--resume: the training text is not the one that the run in {output_dir} was started with "
+            f"({fingerprint}, then {state.data}); restore it, or start a new run with --checkpoint {resume_from}."
+        )
+    return state
+
+
+def score_while_training(model: torch.nn.Module, arguments: Arguments, corpus: EncodedCorpus) -> dict[str, Any]:
+    """A quick score of (the beginning of) a split, in rows that start cold; always the same noise."""
+    args = arguments.train
+    return evaluate_split(
+        model,
+        corpus,
+        input_mode=arguments.data.input_mode,
+        max_length=args.max_length,
+        rows=PARALLEL_ROWS,
+        max_characters=args.eval_characters,
+        health_segments=TRAINING_HEALTH_SEGMENTS,
+        seed=args.seed,
+    )
+
+
+def describe(model: BoustroForCausalLM, data: PreparedData, accelerator: Accelerator) -> str:
+    """One line about what is going to be trained, on what."""
+    return (
+        f"boustro: {model.num_parameters():,} parameters, {len(data.tokenizer)} ids, {data.train.characters:,} "
+        f"characters to train on, {data.validation.characters:,} to validate; {accelerator.device.type}, "
+        f"{precision_name(accelerator)}"
+    )
+
+
+def precision_name(accelerator: Accelerator) -> str:
+    """float32, bf16 or fp16."""
+    return "float32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+
+
+def resume_command(output_dir: Path) -> str:
+    """The command line that goes on with a run, as this one was started."""
+    program = Path(sys.argv[0]).name
+    start = {"train.py": "python train.py", "__main__.py": "python -m boustro.training"}.get(program, "boustro-train")
+    return f"{start} --output-dir {shlex.quote(str(output_dir))} --resume"
+
+
+def finish(
+    arguments: Arguments, argv: list[str], data: PreparedData, loop: TrainingLoop, accelerator: Accelerator
+) -> None:
+    """Publishes the best checkpoint, scores it in float32 on the whole split, reports and prints samples."""
+    output_dir, state, args = Path(arguments.train.output_dir), loop.state, arguments.train
+    checkpoint.publish(output_dir / ("best" if state.best is not None else "last"), output_dir)
+    model = AutoModelForCausalLM.from_pretrained(output_dir).to(accelerator.device)
+    print("boustro: scoring the whole validation split …")
+    validation = evaluate_split(
+        model,
+        data.validation,
+        input_mode=arguments.data.input_mode,
+        max_length=args.max_length,
+        seed=args.seed,
+    )
+    train = score_while_training(model, arguments, data.train)
+    metrics = {
+        "validation": validation,
+        "train_nats_per_character": train["nats_per_character"],
+        "parameters": model.num_parameters(),
+        "model": model.config.to_dict(),
+        "train_characters": data.train.characters,
+        "steps": state.step,
+        "epochs": state.step / loop.batches.steps,
+        "seconds": state.seconds,
+        "precision": precision_name(accelerator),
+        "processes": accelerator.num_processes,
+        "hardware": report.hardware(accelerator.device),
+        "versions": report.versions(),
+        "command": shlex.join(["python", "train.py", *argv]),
+        "arguments": arguments.as_dict(),
+        "data": data.report,
+        "history": state.history,
+    }
+    report.write_metrics(output_dir, metrics)
+    report.plot_curves(output_dir, state.history)
+    samples = generate_samples(output_dir, data.tokenizer, args.prompts, args.seed, accelerator.device)
+    report.write_card(output_dir, arguments, metrics, samples)
+    print(summary(output_dir, validation, samples))
+
+
+def generate_samples(
+    output_dir: Path, tokenizer: PreTrainedTokenizerBase, prompts: list[str], seed: int, device: torch.device
+) -> list[str]:
+    """Texts that the published model writes, through the pipeline that its users will call."""
+    set_seed(seed)
+    generate = pipeline("text-generation", model=str(output_dir), device=device)
+    prompts = prompts or [""] * NUMBER_OF_SAMPLES
+    return [generate(prompt, max_new_tokens=SAMPLE_CHARACTERS)[0]["generated_text"] for prompt in prompts]
+
+
+def summary(output_dir: Path, validation: dict[str, Any], samples: list[str]) -> str:
+    """What is printed at the end."""
+    lines = [f"--- sample {number} ---\n{sample}" for number, sample in enumerate(samples, 1)]
+    nats, bits = validation["nats_per_character"], validation["bits_per_character"]
+    line = f"\nvalidation: {nats:.4f} nats = {bits:.4f} bits per character"
+    if validation["kl_per_segment"] is not None:
+        line += f", KL included ({validation['kl_per_segment']:.2f} nats per segment)"
+    lines.append(line)
+    warning = collapse_warning(validation)
+    if warning:
+        lines.append(f"warning: {warning}")
+    lines.append(
+        f"saved in {output_dir}{os.sep} (weights, metrics.json, training_curves.png, README.md); load it with"
+    )
+    lines.append(f'  pipeline("text-generation", model={str(output_dir)!r}, trust_remote_code=True)')
+    return "\n".join(lines)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
