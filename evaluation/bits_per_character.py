@@ -1,13 +1,13 @@
 """An `evaluate` metric: bits per character and per byte from the nats a model needs for each text.
 
-    metric = evaluate.load("evaluation/bits_per_character.py")
-    metric.compute(predictions=[12.3], references=["hello world"])
+metric = evaluate.load("evaluation/bits_per_character.py")
+metric.compute(predictions=[12.3], references=["hello world"])
 """
+
+import math
 
 import datasets
 import evaluate
-
-import math
 
 _DESCRIPTION = """
 How many bits a model needs for a character (Unicode code point) and for a UTF-8 byte of the reference texts. For a

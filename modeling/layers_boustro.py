@@ -89,6 +89,8 @@ class PosteriorEncoder(nn.Module):
         self.output = nn.Linear(size, 2 * config.latent_size)
 
     def forward(self, embeds, word_starts, lengths, context):
+        longest = max(int(lengths.max()), 1)
+        embeds, word_starts = embeds[:, :, :longest], word_starts[:, :, :longest]
         x = torch.cat([embeds, self.word_start_embedding(word_starts).to(embeds.dtype)], -1)  # (B, K, S, E + W)
         batch, count, length, _ = x.shape
         places = torch.arange(length, device=x.device)

@@ -68,7 +68,8 @@ class BoustroCausalLMOutput(ModelOutput):
         kl: (B, K), KL(q ‖ p) of each segment; 0 where a row has fewer segments.
         backward_nll: (B,), −log likelihood of the row's targets under the backward decoder.
         target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
-        latents: (B, K, Z).  alignments: (B, K, S, S), if asked for.  past_key_values: the cache, if asked for.
+        latents: (B, K, Z), the z that were used.  posterior_mean: (B, K, Z), where labels were given.
+        alignments: (B, K, S, S), if asked for.  past_key_values: the cache, if asked for.
     """
 
     loss: torch.FloatTensor | None = None
@@ -79,6 +80,7 @@ class BoustroCausalLMOutput(ModelOutput):
     target_count: torch.LongTensor | None = None
     segment_count: torch.LongTensor | None = None
     latents: torch.FloatTensor | None = None
+    posterior_mean: torch.FloatTensor | None = None
     alignments: torch.FloatTensor | None = None
     past_key_values: BoustroCache | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
@@ -111,6 +113,8 @@ class BoustroPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, config and code; the config names every Auto class that can load the folder."""
         self.config.auto_map = dict(AUTO_MAP)
+        # transformers.Trainer switches the cache off while it trains, which generation must not inherit
+        self.config.use_cache = True
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
@@ -176,10 +180,11 @@ class BoustroModel(BoustroPreTrainedModel):
             target_ids: (B, T), the character that follows each position, −100 for none.
             word_starts: (B, T) codes of the targets: 0 inside a word, 1 at its start, 2 unknown. Default unknown.
             segment_starts: (B, T) bool, true where a segment starts. Default: every `segment_length` characters.
-            latents: (B, K', Z), z of a row's first K' segments, counted from the start of the text.
+            latents: (B, K', Z), z of the first K' segments, counted from the start of the text, or with `target_ids`
+                from the start of the call.
             latent_mask: (B, K') bool, which of `latents` to use. Default all.
-            latent_noise: (B, K'', Z), standard normal draws that turn means into samples. Default: zeros (the
-                prior's mean) without targets, fresh draws (a posterior sample) with them.
+            latent_noise: (B, K'', Z), standard normal draws that turn means into samples, counted likewise; zero
+                beyond. Default: zero (the prior's mean) without targets, fresh draws (a posterior sample) with them.
             use_cache: return `past_key_values`. Default: `config.use_cache` without targets, else no.
             output_alignments: return the alignment weights.
 
@@ -294,7 +299,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         past_key_values: BoustroCache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
+        target_ids: torch.LongTensor | None = None,
         word_starts: torch.LongTensor | None = None,
         segment_starts: torch.BoolTensor | None = None,
         latents: torch.FloatTensor | None = None,
@@ -313,7 +318,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
 
         Args:
             labels: (B, T), the ids themselves; position t predicts `labels[:, t + 1]`. −100 is ignored.
-            shift_labels: (B, T), instead of `labels`: the id that follows each position. For streams, where the
+            target_ids: (B, T), instead of `labels`: the id that follows each position. For streams, where the
                 target of a window's last character is the next window's first.
             word_starts: (B, T), word-start codes of the labels, shifted as they are.
             kl_weight: factor of the KL in training mode (annealing); evaluation mode always uses 1.
@@ -321,19 +326,19 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             num_items_in_batch: target characters to average over, when a larger batch is accumulated.
             The others: see [`BoustroModel.forward`].
         """
-        if labels is not None and shift_labels is None:
+        if labels is not None and target_ids is None:
             if attention_mask is not None:
                 labels = labels.masked_fill(attention_mask[:, -labels.shape[1] :] == 0, IGNORE_INDEX)
-            shift_labels = _shift(labels, IGNORE_INDEX)
+            target_ids = _shift(labels, IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
-        if shift_labels is not None and attention_mask is not None:
-            shift_labels = shift_labels.masked_fill(attention_mask[:, -shift_labels.shape[1] :] == 0, IGNORE_INDEX)
+        if target_ids is not None and attention_mask is not None:
+            target_ids = target_ids.masked_fill(attention_mask[:, -target_ids.shape[1] :] == 0, IGNORE_INDEX)
         backbone = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            target_ids=shift_labels,
+            target_ids=target_ids,
             word_starts=word_starts,
             segment_starts=segment_starts,
             latents=latents,
@@ -343,10 +348,10 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             output_alignments=output_alignments,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        hidden = backbone.last_hidden_state if shift_labels is not None else backbone.last_hidden_state[:, keep]
+        hidden = backbone.last_hidden_state if target_ids is not None else backbone.last_hidden_state[:, keep]
         logits, loss, parts = self.lm_head(self.dropout(hidden)), None, {}
-        if shift_labels is not None:
-            parts = self._loss_parts(logits, shift_labels, backbone)
+        if target_ids is not None:
+            parts = self._loss_parts(logits, target_ids, backbone)
             count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
             loss = self._objective(parts, backbone, kl_weight, count, latents is not None)
         output = BoustroCausalLMOutput(
@@ -354,6 +359,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             logits=logits,
             **parts,
             latents=backbone.latents,
+            posterior_mean=backbone.posterior_mean,
             alignments=backbone.alignments,
             past_key_values=backbone.past_key_values,
         )

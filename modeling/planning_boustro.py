@@ -78,7 +78,9 @@ class SegmentPlanner(nn.Module):
             posterior = self._posterior(grid, start_context, targets, inputs)
         past_segment = lengths.new_zeros(len(lengths)) if past.segment is None else past.segment
         carried = 0 if position is None else 1
-        index = past_segment[:, None] + torch.arange(grid.count, device=lengths.device) - carried
+        index = torch.arange(grid.count, device=lengths.device).expand(len(lengths), grid.count)
+        if inputs.target_ids is None:
+            index = past_segment[:, None] + index - carried
         latents = _choose_latents(index, prior, posterior, inputs)
         states = self.backward_decoder(latents)  # (B, K, S, Hb)
         if carried:
@@ -160,9 +162,10 @@ def check_latents(latents: torch.Tensor | None, batch: int, latent_size: int) ->
 def _choose_latents(index, prior, posterior, inputs):
     """z (B, K, Z) of the segments numbered `index` (B, K): given by the caller, else from the posterior or prior."""
     mean, log_variance = prior if posterior is None else posterior
-    noise = torch.zeros_like(mean) if posterior is None else torch.randn_like(mean)
     if inputs.latent_noise is not None:
-        noise, _ = _at_segments(inputs.latent_noise.to(mean), index, otherwise=noise)
+        noise, _ = _at_segments(inputs.latent_noise.to(mean), index, otherwise=torch.zeros_like(mean))
+    else:
+        noise = torch.zeros_like(mean) if posterior is None else torch.randn_like(mean)
     latents = sample_gaussian(mean, log_variance, noise)
     if inputs.latents is not None:
         given, known = _at_segments(inputs.latents.to(mean), index, otherwise=latents)

@@ -15,15 +15,15 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from boustro.data_scripts.batches import Batch, DocumentBatches, StreamBatches, latent_noise
+from boustro.evaluation.scoring import collapse_warning
 from boustro.training import checkpoint
 from boustro.training.arguments import TrainArguments
-from boustro.training.batches import Batch, DocumentBatches, StreamBatches, latent_noise
 from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.interrupt import StopRequest
 from boustro.training.optimizer import build_optimizer
 from boustro.training.schedules import kl_weight, learning_rate_factor, progress
-from boustro.training.scoring import collapse_warning
 
 LOG_EVERY = 10  # steps between two entries of the trackers
 WARN_FROM = 0.5  # progress before which an unused latent is no news
@@ -135,9 +135,6 @@ class TrainingLoop:
         world, device = self.accelerator.num_processes, self.accelerator.device
         rows = batch.part(self.accelerator.process_index * self.parts + part, world * self.parts)
         cache = self.caches[part]
-        if cache is not None:
-            # noise is numbered from the start of the text; here from the start of the window
-            cache.segment = None
         output = self.model(
             **batch.tensors(rows, device),
             past_key_values=cache,

@@ -29,9 +29,11 @@ from transformers import (
 from transformers.utils import logging
 
 from boustro import BoustroConfig, BoustroForCausalLM
+from boustro.data_scripts.batches import DocumentBatches, StreamBatches
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.prepare import PreparedData, prepare
+from boustro.evaluation.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split
 from boustro.training import checkpoint, report
 from boustro.training.arguments import (
     ARGUMENTS_FILE,
@@ -40,12 +42,10 @@ from boustro.training.arguments import (
     ModelArguments,
     parse_arguments,
 )
-from boustro.training.batches import DocumentBatches, StreamBatches
 from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
-from boustro.training.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split
 
 USER_ERROR, INTERRUPTED = 2, 130
 TRAINING_HEALTH_SEGMENTS = 128

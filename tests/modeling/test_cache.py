@@ -37,7 +37,7 @@ def test_selecting_and_repeating_rows(model):
 
 def test_detach_cuts_the_gradient(model):
     ids = random_ids(2, 6)
-    cache = model(ids[:, :5], shift_labels=ids[:, 1:], use_cache=True).past_key_values
+    cache = model(ids[:, :5], target_ids=ids[:, 1:], use_cache=True).past_key_values
     assert cache.generator_state[0].requires_grad
     assert not cache.detach().generator_state[0].requires_grad
 

@@ -77,12 +77,12 @@ def test_backward_nll_is_that_of_the_targets_under_the_backward_logits(model):
     assert output.backward_nll.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_labels_and_shift_labels_agree(model):
+def test_labels_and_target_ids_agree(model):
     ids, noise = random_ids(2, 9), torch.zeros(2, 2, 4)
     flags = torch.randint(0, 2, (2, 9))
     shifted = F.pad(ids[:, 1:], (0, 1), value=-100)
     a = model(ids, labels=ids, word_starts=flags, latent_noise=noise)
-    b = model(ids, shift_labels=shifted, word_starts=F.pad(flags[:, 1:], (0, 1), value=2), latent_noise=noise)
+    b = model(ids, target_ids=shifted, word_starts=F.pad(flags[:, 1:], (0, 1), value=2), latent_noise=noise)
     assert a.loss == b.loss
     assert a.loss != model(ids, labels=ids, latent_noise=noise).loss
 
@@ -117,12 +117,12 @@ def test_prefix_and_remainder_equal_the_whole(model, cuts):
 def test_streamed_windows_equal_one_long_window(model):
     ids, noise = random_ids(2, 21), torch.randn(2, 4, 4)
     inputs, targets = ids[:, :-1], ids[:, 1:]
-    whole = model(inputs, shift_labels=targets, latent_noise=noise)
-    first = model(inputs[:, :10], shift_labels=targets[:, :10], latent_noise=noise, use_cache=True)
+    whole = model(inputs, target_ids=targets, latent_noise=noise)
+    first = model(inputs[:, :10], target_ids=targets[:, :10], latent_noise=noise, use_cache=True)
     second = model(
         inputs[:, 10:],
-        shift_labels=targets[:, 10:],
-        latent_noise=noise,
+        target_ids=targets[:, 10:],
+        latent_noise=noise[:, 2:],
         past_key_values=first.past_key_values,
     )
     assert torch.allclose(first.reconstruction + second.reconstruction, whole.reconstruction, atol=1e-4)

@@ -59,7 +59,7 @@ def test_json_is_replaced_whole(tmp_path):
 def test_recurrent_state_and_random_numbers_come_back(tmp_path, latent_size):
     model = small_model(latent_size=latent_size)
     ids = random_ids(3, 10)
-    past = model(ids, shift_labels=ids, use_cache=True).past_key_values.detach()
+    past = model(ids, target_ids=ids, use_cache=True).past_key_values.detach()
     device = torch.device("cpu")
     checkpoint.save_process_state(tmp_path, 0, [None, past], device)
     expected = torch.rand(3)
@@ -67,7 +67,7 @@ def test_recurrent_state_and_random_numbers_come_back(tmp_path, latent_size):
     assert none is None
     assert torch.equal(torch.rand(3), expected)
     noise = torch.randn(3, 4, max(latent_size, 1))
-    outputs = [model(ids, shift_labels=ids, past_key_values=c, latent_noise=noise) for c in (past, restored)]
+    outputs = [model(ids, target_ids=ids, past_key_values=c, latent_noise=noise) for c in (past, restored)]
     assert torch.equal(outputs[0].logits, outputs[1].logits)
     assert checkpoint.has_process_state(tmp_path, 0) and not checkpoint.has_process_state(tmp_path, 1)
 

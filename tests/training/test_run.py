@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard, metadata_load
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from boustro.data_scripts.batches import StreamBatches
 from boustro.training import run
-from boustro.training.batches import StreamBatches
 from boustro.training.run import main
 from tests.training.conftest import flags, make_text
 

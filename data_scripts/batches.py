@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.tokenization_boustro import UNKNOWN
-from boustro.training.errors import TrainingError
+
+from .encoding import EncodedCorpus
+from .errors import DataError
 
 IGNORE_INDEX = -100
-JITTER_PROBABILITY = 0.1  # share of windows whose segments start at a random phase
+JITTER_PROBABILITY = 0.1  # share of batches whose first segment has a random length
 POOL_BATCHES = 50  # documents are sorted by length within pools of so many batches
 
 logger = logging.getLogger(__name__)
@@ -26,15 +27,15 @@ class Batch:
     """Rows of one step. B rows, T positions.
 
     Attributes:
-        input_ids, shift_labels, word_starts: (B, T) int64; labels are the ids that follow, −100 for none, and
-            word starts are codes of the labels.
+        input_ids, target_ids, word_starts: (B, T) int64; targets are the ids that follow, −100 for none, and word
+            starts are codes of the targets.
         segment_starts: (B, T) bool, or None for a segment every `segment_length` positions.
         segments: K, the most segments of a row.
         normaliser: target characters that the step's loss is averaged over.
     """
 
     input_ids: np.ndarray
-    shift_labels: np.ndarray
+    target_ids: np.ndarray
     word_starts: np.ndarray
     segment_starts: np.ndarray | None
     segments: int
@@ -47,7 +48,7 @@ class Batch:
 
     def tensors(self, rows: slice, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of the model's forward for some of the rows."""
-        names = ("input_ids", "shift_labels", "word_starts", "segment_starts")
+        names = ("input_ids", "target_ids", "word_starts", "segment_starts")
         arrays = {name: getattr(self, name) for name in names}
         return {name: torch.from_numpy(array[rows]).to(device) for name, array in arrays.items() if array is not None}
 
@@ -66,15 +67,15 @@ class Streams:
         self.length = -(-len(sequence) // rows)  # positions of the longest row
 
     def window(self, start: int, stop: int, offset: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs, labels and word starts (R, T) of the positions from `start` to `stop` of every row."""
+        """Inputs, targets and word starts (R, T) of the positions from `start` to `stop` of every row."""
         places = np.arange(start, min(stop, self.length))
         index = (offset + self.bounds[:-1, None] + places) % len(self.sequence)
         inputs = self.sequence[index - 1].astype(np.int64)
         if start == 0:
             inputs[:, 0] = self.bos_token_id
         outside = places >= np.diff(self.bounds)[:, None]
-        labels = np.where(outside, IGNORE_INDEX, self.sequence[index].astype(np.int64))
-        return inputs, labels, self.word_starts[index].astype(np.int64)
+        targets = np.where(outside, IGNORE_INDEX, self.sequence[index].astype(np.int64))
+        return inputs, targets, self.word_starts[index].astype(np.int64)
 
 
 def join_documents(corpus: EncodedCorpus, eos_token_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +98,7 @@ class StreamBatches:
         window_length: positions of a window, a multiple of `segment_length`.
         seed: of the offsets.
 
-    Raises `TrainingError` for a text shorter than one window.
+    Raises `DataError` for a text shorter than one window.
     """
 
     carries_state = True
@@ -115,7 +116,7 @@ class StreamBatches:
         end = np.array([eos_token_id], corpus.ids.dtype)
         sequence, word_starts = np.append(corpus.ids, end), np.append(corpus.word_starts, np.uint8(UNKNOWN))
         if len(sequence) < window_length:
-            raise TrainingError(
+            raise DataError(
                 f"the training text has {len(sequence)} characters, fewer than one window of {window_length}: set a "
                 "smaller --window-length (and --segment-length), or give more text."
             )
@@ -134,20 +135,11 @@ class StreamBatches:
         """Window `index` of `epoch`, for all streams."""
         offset = int(np.random.default_rng([self.seed, epoch]).integers(len(self.streams.sequence)))
         start = index * self.window_length
-        inputs, labels, word_starts = self.streams.window(start, start + self.window_length, offset)
-        segment_starts = self._segment_starts(inputs.shape, np.random.default_rng([self.seed, epoch, index]))
-        segments = -(-inputs.shape[1] // self.segment_length)
-        if segment_starts is not None:
-            segments = int(segment_starts.sum(1).max())
-        return Batch(inputs, labels, word_starts, segment_starts, segments, self.rows * self.window_length)
-
-    def _segment_starts(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray | None:
-        """Now and then: starts after a first segment of random length, so that short segments are known."""
-        if rng.random() >= JITTER_PROBABILITY or self.segment_length == 1:
-            return None
-        first = rng.integers(1, self.segment_length, size=(shape[0], 1))
-        places = np.arange(shape[1])
-        return (places == 0) | ((places >= first) & ((places - first) % self.segment_length == 0))
+        inputs, targets, word_starts = self.streams.window(start, start + self.window_length, offset)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        first = rng.integers(1, max(self.segment_length, 2), size=self.rows)
+        segment_starts, segments = jittered_starts(rng, first, inputs.shape[1], self.segment_length)
+        return Batch(inputs, targets, word_starts, segment_starts, segments, self.rows * self.window_length)
 
 
 class DocumentBatches:
@@ -159,7 +151,7 @@ class DocumentBatches:
     Args:
         corpus: the split.
         batch_size: rows of a step; the batches of an epoch differ by one row at most.
-        shuffle: False keeps the order of the documents.
+        shuffle: for training. False keeps the order of the documents and their segments.
     """
 
     carries_state = False
@@ -178,7 +170,7 @@ class DocumentBatches:
         self.sequence, self.word_starts = join_documents(corpus, eos_token_id)
         self.pieces = cut_documents(corpus.offsets, max_length)
         if not len(self.pieces):
-            raise TrainingError("there is not a single document to train on.")
+            raise DataError("there is not a single document to train on.")
         self.segment_length, self.seed, self.shuffle = segment_length, seed, shuffle
         self.bos_token_id, self.batch_size = bos_token_id, batch_size
         self.steps = -(-len(self.pieces) // batch_size)  # optimiser steps of an epoch
@@ -193,13 +185,17 @@ class DocumentBatches:
         lengths = stops - starts
         places = np.arange(lengths.max())
         real = places < lengths[:, None]
-        targets = np.where(real, starts[:, None] + places, 0)
-        labels = np.where(real, self.sequence[targets].astype(np.int64), IGNORE_INDEX)
-        inputs = np.where(real, self.sequence[targets - 1].astype(np.int64), 0)
+        where = np.where(real, starts[:, None] + places, 0)
+        targets = np.where(real, self.sequence[where].astype(np.int64), IGNORE_INDEX)
+        inputs = np.where(real, self.sequence[where - 1].astype(np.int64), 0)
         inputs[:, 0] = self.bos_token_id
-        word_starts = np.where(real, self.word_starts[targets].astype(np.int64), UNKNOWN)
-        segments = -(-len(places) // self.segment_length)
-        return Batch(inputs, labels, word_starts, None, segments, int(lengths.sum()))
+        word_starts = np.where(real, self.word_starts[where].astype(np.int64), UNKNOWN)
+        segment_starts, segments = None, -(-len(places) // self.segment_length)
+        if self.shuffle:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            first = rng.integers(1, np.minimum(lengths, self.segment_length) + 1)
+            segment_starts, segments = jittered_starts(rng, first, len(places), self.segment_length)
+        return Batch(inputs, targets, word_starts, segment_starts, segments, int(lengths.sum()))
 
     def _batches_of(self, epoch: int) -> list[np.ndarray]:
         """The piece numbers of each batch: shuffled, sorted by length within pools, batches shuffled."""
@@ -213,6 +209,20 @@ class DocumentBatches:
         order = order[np.lexsort((lengths[order], pool))]
         batches = np.array_split(order, self.steps)
         return [batches[i] for i in rng.permutation(self.steps)]
+
+
+def jittered_starts(
+    rng: np.random.Generator, first: np.ndarray, times: int, segment_length: int
+) -> tuple[np.ndarray | None, int]:
+    """
+    Now and then, starts (B, T) after a first segment of `first` (B,) characters: a prompt ends anywhere, so segments
+    of every length must be known. Otherwise None, for a segment every `segment_length`. And K, the most of a row.
+    """
+    if rng.random() >= JITTER_PROBABILITY:
+        return None, -(-times // segment_length)
+    places = np.arange(times) - first[:, None]
+    starts = (places == -first[:, None]) | ((places >= 0) & (places % segment_length == 0))
+    return starts, int(starts.sum(1).max())
 
 
 def cut_documents(offsets: np.ndarray, max_length: int) -> np.ndarray:

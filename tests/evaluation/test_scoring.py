@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.training import scoring
-from boustro.training.scoring import beginning, collapse_warning, count_characters, evaluate_split
+from boustro.evaluation import scoring
+from boustro.evaluation.scoring import beginning, collapse_warning, count_characters, evaluate_split
 from tests.conftest import random_ids, small_model
 
 
@@ -31,7 +31,7 @@ def test_a_stream_scores_as_one_call_on_the_whole_text(ids, monkeypatch):
     figures = evaluate_split(model, corpus_of(ids), input_mode="stream")
     inputs = torch.from_numpy(np.concatenate([[1], ids[:-1]]))[None]
     with torch.no_grad():
-        expected = model(inputs, shift_labels=torch.from_numpy(ids)[None]).loss
+        expected = model(inputs, target_ids=torch.from_numpy(ids)[None]).loss
     assert figures["nats_per_character"] == pytest.approx(float(expected), rel=1e-5)
     assert figures["bits_per_byte"] == pytest.approx(float(expected) / math.log(2) / 2, rel=1e-5)
     assert figures["characters"] == len(ids) and figures["rows"] == 1

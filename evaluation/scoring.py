@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from boustro.cache_boustro import BoustroCache
-from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.tokenization_boustro import SPECIAL_TOKENS
-from boustro.training.batches import (
+from boustro.data_scripts.batches import (
     IGNORE_INDEX,
     Batch,
     DocumentBatches,
     Streams,
     latent_noise,
 )
+from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.tokenization_boustro import SPECIAL_TOKENS
 
 ROW_CHARACTERS = 200_000  # a stream is scored as one row, a very long one in parallel rows of at least this length
 PARALLEL_ROWS = 16  # rows in which a stream is read where time matters more than a warm state
@@ -157,7 +157,7 @@ def _bound(
     for index, batch in enumerate(batches):
         output = _forward(model, batch, cache, seed, index)
         reconstruction += float(output.reconstruction.double().sum())
-        characters += count_characters(batch.shift_labels)
+        characters += count_characters(batch.target_ids)
         if output.kl is not None:
             kl += float(output.kl.double().sum())
             segments += int(output.segment_count.sum())
@@ -188,23 +188,13 @@ def _swap(
     own = output.latents[present]  # (N, Z)
     latents = output.latents.clone()
     latents[present] = own.roll(len(own) // 2, 0)
-    swapped = model(**inputs, past_key_values=_counting_from_zero(before), use_cache=False, latents=latents)
-    targets = {"target_ids": inputs["shift_labels"], "word_starts": inputs["word_starts"]}
-    backbone = model.model(inputs["input_ids"], past_key_values=before, use_cache=False, **targets)
+    swapped = model(**inputs, past_key_values=before, use_cache=False, latents=latents)
     loss = float((swapped.reconstruction - output.reconstruction).double().sum())
-    return loss, backbone.posterior_mean[present].float().cpu()
+    return loss, output.posterior_mean[present].float().cpu()
 
 
 def _forward(model: torch.nn.Module, batch: Batch, cache: BoustroCache | None, seed: int, index: int):
     """The model's output for a batch, with the noise that belongs to it; `cache` moves on."""
     noise = latent_noise(seed, index, batch, model.config.latent_size).to(model.device)
     inputs = batch.tensors(slice(None), model.device)
-    cache = _counting_from_zero(cache)
     return model(**inputs, past_key_values=cache, use_cache=cache is not None, latent_noise=noise)
-
-
-def _counting_from_zero(cache: BoustroCache | None) -> BoustroCache | None:
-    """Latents and their noise are numbered from the start of the text; in a window we number them from its start."""
-    if cache is not None:
-        cache.segment = None
-    return cache
