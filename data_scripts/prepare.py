@@ -80,6 +80,15 @@ def prepare(args: DataArguments, tokenizer: PreTrainedTokenizerBase | None = Non
     return PreparedData(train, validation, tokenizer, report)
 
 
+def prepare_whole(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> tuple[EncodedCorpus, dict]:
+    """Prepares the text that `args` name as one corpus, for scoring; returns it and the counts of `prepare`'s report.
+
+    Raises `DataError` as `prepare` does.
+    """
+    rows, report = _clean_and_filter(load_texts(args), args, _source(args))
+    return encode_corpus(_arrange(rows, args), CharacterEncoder(tokenizer), args.num_proc), report
+
+
 def _source(args: DataArguments) -> str:
     if args.train_file:
         return ", ".join(args.train_file)

@@ -22,6 +22,7 @@ from boustro.data_scripts.batches import (
     latent_noise,
 )
 from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.data_scripts.errors import DataError
 from boustro.tokenization_boustro import SPECIAL_TOKENS
 
 ROW_CHARACTERS = 200_000  # a stream is scored as one row, a very long one in parallel rows of at least this length
@@ -93,6 +94,32 @@ def latent_use(
         "active_units": int((variance > ACTIVE_VARIANCE).sum()),
         "latent_units": len(variance),
     }
+
+
+@torch.no_grad()
+def score_cold_windows(
+    model: torch.nn.Module, corpus: EncodedCorpus, window: int = 256, windows: int = 1000, seed: int = 0
+) -> float:
+    """The bound over random windows that each start cold, as nanoGPT's `estimate_loss` takes it: nats per character.
+
+    A window is `window` characters, each predicting the next, drawn anywhere in the corpus; no <bos> is put in front.
+    """
+    model.eval()
+    rng = np.random.default_rng(seed)
+    if len(corpus.ids) <= window:
+        raise DataError(f"the text has {len(corpus.ids)} characters, expected more than one window of {window}.")
+    nats, targets = 0.0, 0
+    for starts in np.array_split(rng.integers(len(corpus.ids) - window, size=windows), -(-windows // 32)):
+        index = starts[:, None] + np.arange(window)
+        pieces = (corpus.ids[index], corpus.ids[index + 1], corpus.word_starts[index + 1])
+        inputs = [torch.from_numpy(piece.astype(np.int64)).to(model.device) for piece in pieces]
+        segments = -(-window // model.config.segment_length)
+        noise = rng.standard_normal((len(starts), segments, model.config.latent_size), dtype=np.float32)
+        noise = torch.from_numpy(noise).to(model.device)
+        output = model(inputs[0], target_ids=inputs[1], word_starts=inputs[2], latent_noise=noise)
+        nats += float(output.loss) * index.size
+        targets += index.size
+    return nats / targets
 
 
 def collapse_warning(figures: dict[str, Any]) -> str | None:

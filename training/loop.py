@@ -274,7 +274,7 @@ class TrainingLoop:
 
     def _progress_bar(self) -> tqdm:
         layout = "{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
-        disable = not self.accelerator.is_main_process
+        disable = None if self.accelerator.is_main_process else True  # None: no bar in a log file
         return tqdm(total=1000, initial=int(1000 * self.progress), bar_format=layout, disable=disable, desc="training")
 
     def _show(self, bar: tqdm) -> None:
