@@ -6,7 +6,7 @@
     python train.py --config my_recipe.yaml --learning-rate 1e-3
     python train.py --output-dir runs/book --resume             # after Ctrl-C
     python train.py --checkpoint runs/book --train-file more.txt --output-dir runs/more
-    torchrun --nproc_per_node 2 train.py --config default       # several processes or GPUs
+    torchrun --standalone --nproc_per_node 2 train.py           # several processes or GPUs
     python train.py --help
 
 With the package installed, `boustro-train` and `python -m boustro.training` are the same command.

@@ -20,6 +20,12 @@ _SAMPLE = 1 << 16
 _MOST_DAMAGE = 0.1  # share of undecodable characters up to which text is damaged UTF-8
 
 
+def check_checkpoint(name: str) -> None:
+    """Raises `DataError` for a checkpoint that is neither a folder nor a Hub id, before anything asks the network."""
+    if not Path(name).is_dir() and name.count("/") != 1:
+        raise DataError(f"checkpoint {name}: there is no such folder, and a Hub id would have the form user/name.")
+
+
 def find_files(patterns: Sequence[str]) -> list[str]:
     """Expands paths and globs to files: patterns in their order, the matches of one sorted, none twice.
 

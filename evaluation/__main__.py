@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare_whole
 from boustro.evaluation.scoring import collapse_warning, evaluate_split, score_cold_windows
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         figures = evaluate(options)
-    except (DataError, OSError) as error:
+    except (OSError, ValueError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     width = max(map(len, figures))
@@ -57,13 +58,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def evaluate(options: argparse.Namespace) -> dict:
     """The figures of `evaluate_split`, and `cold_nats` for a stream."""
+    check_checkpoint(options.checkpoint)
     # the tokenizer is plain data: loading it needs no code from the folder
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint, trust_remote_code=False)
     config = AutoConfig.from_pretrained(options.checkpoint)
+    if config.model_type != "boustro":
+        raise DataError(f"{options.checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
     mode = options.input_mode or ("documents" if config.latent_prior == "standard" else "stream")
-    data = DataArguments(
-        train_file=options.data, text_column=options.text_column, input_mode=mode, deduplicate=False
-    )
+    data = DataArguments(train_file=options.data, text_column=options.text_column, input_mode=mode, deduplicate=False)
     corpus, _ = prepare_whole(data, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device)
     figures = evaluate_split(model, corpus, input_mode=mode, max_length=options.max_length, seed=options.seed)

@@ -104,7 +104,7 @@ class TrainArguments:
     optimizer: Literal["muon", "adamw"] = option(
         "muon", "muon: Muon for the matrices of the LSTMs and AdamW for the rest; adamw: AdamW alone."
     )
-    learning_rate: float = option(4e-3, "Peak learning rate of AdamW.")
+    learning_rate: float = option(1e-2, "Peak learning rate of AdamW; where it trains alone, start from 4e-3.")
     muon_learning_rate: float = option(0.03, "Peak learning rate of Muon.")
     warmup_fraction: float = option(0.05, "Share of the training in which the learning rates rise to their peak.")
     weight_decay: float = option(0.01, "Weight decay of weight matrices (not of biases and embeddings).")

@@ -79,7 +79,7 @@ class MuonAdamW(torch.optim.Optimizer):
 def build_optimizer(
     model: nn.Module,
     name: str = "muon",
-    learning_rate: float = 4e-3,
+    learning_rate: float = 1e-2,
     muon_learning_rate: float = 0.03,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.99),

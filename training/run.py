@@ -32,6 +32,7 @@ from boustro import BoustroConfig, BoustroForCausalLM
 from boustro.data_scripts.batches import DocumentBatches, StreamBatches
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import PreparedData, prepare
 from boustro.evaluation.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split
 from boustro.training import checkpoint, report
@@ -156,8 +157,10 @@ def prepare_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> None:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint; `TrainingError` if there is none."""
+    check_checkpoint(source)
     try:
-        return AutoTokenizer.from_pretrained(source)
+        # a tokenizer is plain data: it needs no code from the folder
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"--checkpoint {source}: no tokenizer could be loaded from there ({_first_line(error)})."
