@@ -30,6 +30,9 @@ PARALLEL_ROWS = 16  # rows in which a stream is read where time matters more tha
 WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
 COLLAPSED_KL = 0.1  # nats per segment below which the latent says nothing
 UNHEARD_NATS = 0.05  # nats per segment that swapping latents must lose, or nobody listens to them
+STREAM_COLLAPSE = (
+    "(On streams no setting measured so far keeps it in use: docs/decisions.md; on short documents they do.)"
+)
 ACTIVE_VARIANCE = 0.01  # a unit is active if its posterior mean varies more (Burda et al. 2016, section 5.2)
 
 
@@ -127,13 +130,14 @@ def collapse_warning(figures: dict[str, Any]) -> str | None:
     kl, swap = figures["kl_per_segment"], figures["swap_loss_per_segment"]
     if kl is not None and kl < COLLAPSED_KL:
         return (
-            f"the latent has collapsed (KL {kl:.3f} nats per segment): the model does without it. Try --kl-floor 3, a "
-            "longer --segment-length, or a longer --kl-warmup-fraction."
+            f"the latent has collapsed (KL {kl:.3f} nats per segment): the model does without it, as a plain LSTM. Try "
+            f"a larger --kl-floor, --segment-length or --backward-weight. {STREAM_COLLAPSE}"
         )
     if swap is not None and swap < UNHEARD_NATS:
         return (
             f"the latent is not listened to (KL {kl:.2f} nats per segment, but latents of other segments cost only "
-            f"{swap:.3f} nats). Try a longer --segment-length, or a larger --kl-floor."
+            f"{swap:.3f} nats). Try a longer training, a larger --segment-length or --backward-weight, or save the KL "
+            f"with a smaller --kl-floor. {STREAM_COLLAPSE}"
         )
     return None
 

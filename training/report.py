@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCardData
 
 import boustro
+from boustro.evaluation.scoring import collapse_warning
 from boustro.training.arguments import Arguments
 from boustro.training.checkpoint import write_json, write_text
 
@@ -122,6 +123,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "kl_per_segment": _number(validation["kl_per_segment"], 2) if latent else "no latent",
         "swap_loss_per_segment": _number(validation["swap_loss_per_segment"], 2) if latent else "no latent",
         "active_units": _active(validation) if latent else "no latent",
+        "verdict": _verdict(validation, latent),
         "train_nats_per_character": _number(metrics["train_nats_per_character"]),
         "steps": f"{metrics['steps']:,}",
         "epochs": f"{metrics['epochs']:.2f}",
@@ -177,6 +179,13 @@ def _protocol(arguments: Arguments, validation: dict[str, Any]) -> str:
         return f"every document by itself, {pieces}, end marks counted, one posterior sample a segment"
     rows = "in one stream" if validation["rows"] == 1 else f"in {validation['rows']} streams"
     return f"the whole split {rows} with the state carried, one posterior sample a segment"
+
+
+def _verdict(validation: dict[str, Any], latent: bool) -> str:
+    if not latent:
+        return "This is a plain language model, without a latent."
+    warning = collapse_warning(validation)
+    return f"**Warning**: {warning}" if warning else "The latent is in use: the generator loses by a wrong one."
 
 
 def _active(validation: dict[str, Any]) -> str:

@@ -207,7 +207,7 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, mon
         ({"hidden_size": 0}, r"BoustroConfig.hidden_size is 0, expected"),
         ({"tie_word_embeddings": True}, r"embedding_size \(12\) equal to hidden_size \(24\)"),
         ({"gradient_accumulation": 9}, r"a step has 8 rows, fewer than the 9 pieces"),
-        ({"checkpoint": "no/such/folder"}, r"--checkpoint no/such/folder: no tokenizer"),
+        ({"checkpoint": "no/such/folder"}, r"checkpoint no/such/folder: there is no such folder"),
         ({"train_file": "no/such/file.txt"}, r"no/such/file.txt"),
     ],
 )
