@@ -31,7 +31,7 @@ WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
 COLLAPSED_KL = 0.1  # nats per segment below which the latent says nothing
 UNHEARD_NATS = 0.05  # nats per segment that swapping latents must lose, or nobody listens to them
 STREAM_COLLAPSE = (
-    "(On streams no setting measured so far keeps it in use: docs/decisions.md; on short documents they do.)"
+    "(On streams no setting measured so far keeps it in use, on short documents they do: docs/decisions.md.)"
 )
 ACTIVE_VARIANCE = 0.01  # a unit is active if its posterior mean varies more (Burda et al. 2016, section 5.2)
 
@@ -130,8 +130,8 @@ def collapse_warning(figures: dict[str, Any]) -> str | None:
     kl, swap = figures["kl_per_segment"], figures["swap_loss_per_segment"]
     if kl is not None and kl < COLLAPSED_KL:
         return (
-            f"the latent has collapsed (KL {kl:.3f} nats per segment): the model does without it, as a plain LSTM. Try "
-            f"a larger --kl-floor, --segment-length or --backward-weight. {STREAM_COLLAPSE}"
+            f"the latent has collapsed (KL {kl:.3f} nats per segment): the model does without it, as a plain LSTM. "
+            f"Try a larger --kl-floor, --segment-length or --backward-weight. {STREAM_COLLAPSE}"
         )
     if swap is not None and swap < UNHEARD_NATS:
         return (
