@@ -22,7 +22,10 @@ _MOST_DAMAGE = 0.1  # share of undecodable characters up to which text is damage
 
 def check_checkpoint(name: str) -> None:
     """Raises `DataError` for a checkpoint that is neither a folder nor a Hub id, before anything asks the network."""
-    if not Path(name).is_dir() and name.count("/") != 1:
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise DataError(f"checkpoint {name}: the folder holds no model (config.json is missing).")
+    elif name.count("/") != 1:
         raise DataError(f"checkpoint {name}: there is no such folder, and a Hub id would have the form user/name.")
 
 

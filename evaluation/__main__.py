@@ -10,6 +10,7 @@ import json
 import sys
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from boustro.data_scripts.arguments import DataArguments
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         figures = evaluate(options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     width = max(map(len, figures))
@@ -59,6 +60,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def evaluate(options: argparse.Namespace) -> dict:
     """The figures of `evaluate_split`, and `cold_nats` for a stream."""
     check_checkpoint(options.checkpoint)
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
+    if options.max_length < 2:
+        raise DataError(f"--max-length is {options.max_length}, expected at least 2 characters.")
     # the tokenizer is plain data: loading it needs no code from the folder
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint, trust_remote_code=False)
     config = AutoConfig.from_pretrained(options.checkpoint)

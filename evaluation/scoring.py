@@ -52,8 +52,8 @@ def evaluate_split(
     Args:
         input_mode: `"stream"` reads the split from end to end with its state carried; `"documents"` starts afresh
             with every document (and every piece of `max_length` characters).
-        rows: stream: parallel rows, each starting cold; the bound stays a bound. Default: one row, more only for
-            splits of 400,000 characters and more.
+        rows: stream: parallel rows, each starting cold and holding a segment at least; the bound stays a bound.
+            Default: one row, more only for splits of 400,000 characters and more.
         max_characters: score the beginning only.
         health_segments: measure `latent_use` on about so many segments.
 
@@ -65,10 +65,13 @@ def evaluate_split(
     whole = max_characters is None or len(corpus.ids) <= max_characters
     if not whole:
         corpus = beginning(corpus, max_characters, whole_documents=input_mode == "documents")
-    rows = None if input_mode == "documents" else rows or max(len(corpus.ids) // ROW_CHARACTERS, 1)
+    # rows shorter than a segment would measure the latents of fragments
+    whole_segments = max(len(corpus.ids) // model.config.segment_length, 1)
+    rows = min(rows or max(len(corpus.ids) // ROW_CHARACTERS, 1), whole_segments)
+    rows = None if input_mode == "documents" else rows
     batches = _split_batches(model, corpus, rows, max_length)
     figures = _bound(model, batches, rows, corpus.bytes if whole else None, seed)
-    batches = _split_batches(model, corpus, rows and PARALLEL_ROWS, max_length)
+    batches = _split_batches(model, corpus, rows and min(PARALLEL_ROWS, whole_segments), max_length)
     return figures | latent_use(model, batches, rows is not None, health_segments, seed)
 
 

@@ -69,14 +69,16 @@ class BoustroConfig(PreTrainedConfig):
         """Every size is a positive number of units."""
         positive = ("vocab_size", "embedding_size", "hidden_size", "num_context_layers", "segment_length")
         if self.latent_size > 0:
-            positive += ("num_generator_layers", "encoder_hidden_size", "backward_hidden_size")
+            positive += ("encoder_hidden_size", "backward_hidden_size")
+            layers = self.num_generator_layers
+            _require(layers >= 1, "num_generator_layers", layers, "at least 1 (0 only with latent_size=0)")
         for name in positive:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
         for name in ("latent_size", "num_generator_layers"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive whole number")
 
     def validate_rates(self):
-        """Probabilities lie in [0, 1) and weights are not negative."""
+        """Dropout rates leave something to keep, and weights are not negative."""
         for name in ("dropout", "word_start_dropout"):
             upper = 1.0 if name == "word_start_dropout" else 0.99
             _require(0 <= getattr(self, name) <= upper, name, getattr(self, name), f"a number from 0 to {upper}")

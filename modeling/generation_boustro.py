@@ -4,7 +4,7 @@ import torch
 from transformers import GenerationMixin
 
 from .cache_boustro import BoustroCache
-from .planning_boustro import check_latents
+from .planning_boustro import IGNORE_INDEX, check_latents
 
 
 class BoustroGenerationMixin(GenerationMixin):
@@ -37,7 +37,7 @@ class BoustroGenerationMixin(GenerationMixin):
             return model_kwargs
         mask = model_kwargs.get("attention_mask")
         ids = inputs_tensor.to(self.device)
-        mask = torch.ones_like(ids) if mask is None else mask.to(self.device)
+        mask = torch.ones_like(ids) if mask is None else mask.to(self.device).long()
         lengths = mask.sum(1)
         prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
         planned = model_kwargs.get("latents")
@@ -50,10 +50,10 @@ class BoustroGenerationMixin(GenerationMixin):
 
     def _encode_prompt(self, ids, mask, lengths, sample):
         """Posterior latents of the prompt's segments, (B, K, Z), and how many segments each row has, (B,)."""
-        targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+        targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORE_INDEX)
         # a row ends with its last real character, which has no target yet; padding may follow it or stand before
         following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=0)
-        targets = targets.masked_fill((mask * following) == 0, -100)
+        targets = targets.masked_fill((mask * following) == 0, IGNORE_INDEX)
         noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
         output = self.model(ids, mask, target_ids=targets, latent_noise=noise)
         segments = torch.div(
@@ -83,9 +83,14 @@ class BoustroGenerationMixin(GenerationMixin):
             input_ids, *args, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
         )
         if prompt_lengths is not None:
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            starts = _segment_starts(mask, prompt_lengths, self.config.segment_length)
-            inputs["segment_starts"] = starts[:, -inputs["input_ids"].shape[1] :].to(self.device)
+            new = inputs["input_ids"].shape[1]
+            if attention_mask is None:
+                # a chunk of a prompt comes without the text before it
+                past = kwargs.get("past_key_values")
+                seen = 0 if past is None else past.get_seq_length()
+                attention_mask = input_ids.new_ones(len(input_ids), max(input_ids.shape[1], seen + new))
+            starts = _segment_starts(attention_mask, prompt_lengths, self.config.segment_length)
+            inputs["segment_starts"] = starts[:, -new:].to(self.device)
         return inputs
 
 

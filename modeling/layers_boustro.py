@@ -147,7 +147,7 @@ class BackwardDecoder(nn.Module):
         self.output = nn.Linear(size, config.vocab_size)
 
     def forward(self, latents):
-        flat = latents.flatten(0, 1)  # (B * K, Z)
+        flat = latents.flatten(0, 1).to(self.input.weight.dtype)  # (B * K, Z)
         x = self.input(flat)[:, None] + self.step_embedding.weight  # (B * K, S, Hb)
         hidden = torch.tanh(self.initial(flat))[None]
         states, _ = self.lstm(x, (hidden, torch.zeros_like(hidden)))

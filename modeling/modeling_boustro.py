@@ -32,12 +32,14 @@ class BoustroModelOutput(ModelOutput):
     Attributes:
         last_hidden_state: (B, T, H), states of the generator LSTM.
         past_key_values: the [`BoustroCache`], if asked for.
-        latents: (B, K, Z), the z that were used.
+        latents: (B, K, Z), the z that were used. After a call that went on within a segment, latents[:, 0] stands
+            for that one and is NaN: its z was used up in the plan. None after a cached call of one character.
         posterior_mean, posterior_log_variance: (B, K, Z), where targets were given.
         prior_mean, prior_log_variance: (B, K, Z).
         backward_states: (B, K, S, Hb), the plan of each segment in text order.
         segment_targets: (B, K, S), the target ids of each segment, −100 where there is none.
-        alignments: (B, K, S, S), weights of each place of a segment over its plan, if asked for.
+        alignments: (B, K, S, S), weights of each place of a segment over its plan, if asked for; (B, 1, 1, S) after a
+            cached call of one character.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -202,6 +204,8 @@ class BoustroModel(BoustroPreTrainedModel):
             inputs.word_starts = _reorder(word_starts, order)
             inputs.segment_starts = _reorder(segment_starts, order)
         if target_ids is not None:
+            if target_ids.device.type == "cpu":
+                _check_ids("labels", target_ids.masked_fill(target_ids == IGNORE_INDEX, 0), self.config.vocab_size)
             inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
         past = BoustroCache() if past_key_values is None else past_key_values
         # padded rows need their own length only where the state after them matters
@@ -226,14 +230,20 @@ class BoustroModel(BoustroPreTrainedModel):
         if inputs_embeds is not None:
             return inputs_embeds
         # on a GPU the check would cost a synchronisation at every step
-        if input_ids.device.type == "cpu" and input_ids.numel():
-            low, high = int(input_ids.min()), int(input_ids.max())
-            if low < 0 or high >= self.config.vocab_size:
-                raise ValueError(
-                    f"input_ids holds the id {low if low < 0 else high}, expected ids from 0 to "
-                    f"{self.config.vocab_size - 1}: is this the tokenizer the model was trained with?"
-                )
+        if input_ids.shape[1] == 0:
+            raise ValueError("input_ids holds no character, expected at least <bos> in every row.")
+        if input_ids.device.type == "cpu":
+            _check_ids("input_ids", input_ids, self.config.vocab_size)
         return self.embedding(input_ids)
+
+
+def _check_ids(name, ids, vocab_size):
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"{name} holds the id {low if low < 0 else high}, expected ids from 0 to {vocab_size - 1}: "
+            "is this the tokenizer the model was trained with?"
+        )
 
 
 def _front_packing(attention_mask, embeds):
@@ -285,6 +295,14 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
 
     def set_output_embeddings(self, value):
         self.lm_head = value
+
+    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
+        """As in transformers; the backward decoder's output layer, which predicts the same ids, grows along."""
+        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        if self.config.latent_size > 0:
+            decoder = self.model.planner.backward_decoder
+            decoder.output = self._get_resized_lm_head(decoder.output, embeddings.num_embeddings)
+        return embeddings
 
     @torch.no_grad()
     def set_output_bias(self, frequencies: torch.Tensor) -> None:

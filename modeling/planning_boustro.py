@@ -84,7 +84,9 @@ class SegmentPlanner(nn.Module):
         latents = _choose_latents(index, prior, posterior, inputs)
         states = self.backward_decoder(latents)  # (B, K, S, Hb)
         if carried:
+            # segment 0 goes on with its plan; the latent drawn for it above is not used
             states = torch.cat([past.plan[:, None].to(states.dtype), states[:, 1:]], 1)
+            latents = torch.cat([torch.full_like(latents[:, :1], float("nan")), latents[:, 1:]], 1)
         places = torch.arange(self.segment_length, device=context.device)
         aligned, weights = self.alignment(grid.split(context), states, distance=places - places[:, None])
         rows = torch.arange(len(lengths), device=lengths.device)
@@ -119,9 +121,10 @@ class SegmentPlanner(nn.Module):
             fresh = self.backward_decoder(latents)[:, 0]
             plan = torch.where(starts[:, None, None], fresh, plan)
         distance = torch.arange(self.segment_length, device=place.device) - place[:, None, None]  # (B, 1, S)
-        aligned, _ = self.alignment(context, plan, distance=distance)
+        aligned, weights = self.alignment(context, plan, distance=distance)
         position = torch.where(read, (place + 1) % self.segment_length, past.position)
-        return PlanOutput(aligned=aligned, plan=plan, position=position, segment=past.segment + starts)
+        segment = past.segment + starts
+        return PlanOutput(aligned=aligned, plan=plan, position=position, segment=segment, alignments=weights[:, None])
 
     def _grid(self, lengths, times, segment_starts, position):
         length = self.segment_length

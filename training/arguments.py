@@ -60,7 +60,7 @@ class ModelArguments:
     num_context_layers: int | None = option(None, "Layers of the LSTM that reads the past.")
     num_generator_layers: int | None = option(None, "Layers of the LSTM that predicts the next character.")
     latent_size: int | None = option(None, "Dimensions of a segment's latent; 0 is a plain LSTM language model.")
-    latent_prior: str | None = option(
+    latent_prior: Literal["conditional", "standard"] | None = option(
         None, "conditional (long text: predicted from the text before) or standard (N(0, I): short documents)."
     )
     segment_length: int | None = option(None, "Characters that share one latent.")
@@ -148,6 +148,7 @@ class TrainArguments:
         for name in ("warmup_fraction", "kl_warmup_fraction", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a positive number")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")
         unknown = sorted(set(self.report_to) - {"tensorboard", "trackio"})
         _require(not unknown, "report_to", ", ".join(unknown), "tensorboard or trackio")

@@ -142,8 +142,9 @@ def save_process_state(folder: Path, rank: int, caches: list[BoustroCache | None
             tensors |= {f"cache.{i}.{name}": tensor for name, tensor in _cache_tensors(cache).items()}
     state_folder = folder / STATE_FOLDER
     state_folder.mkdir(exist_ok=True)
-    # a clone, because views that share memory cannot be saved
-    save_file({name: t.detach().cpu().clone() for name, t in tensors.items()}, _rank_file(state_folder, rank))
+    # views that share memory and strided tensors cannot be saved
+    packed = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    save_file(packed, _rank_file(state_folder, rank))
 
 
 def load_process_state(folder: Path, rank: int, parts: int, device: torch.device) -> list[BoustroCache | None]:

@@ -165,13 +165,19 @@ class TrainingLoop:
         norm = values["norm"] if self.accelerator.scaler is None else 0.0
         if math.isfinite(values["loss"]) and math.isfinite(norm):
             return
-        what = "loss" if not math.isfinite(values["loss"]) else "gradient"
+        self._diverged("loss" if not math.isfinite(values["loss"]) else "gradient", self.state.step + 1)
+
+    def _check_weights(self) -> None:
+        """What is saved must be good to go on from."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.raw_model.parameters()):
+            self._diverged("weights", self.state.step)
+
+    def _diverged(self, what: str, step: int) -> None:
         last = self.output_dir / "last"
         kept = f"the last good checkpoint is {last}" if last.is_dir() else "no checkpoint had been written yet"
         half = " or --mixed-precision no (fp16 overflows easily)" if self.accelerator.mixed_precision == "fp16" else ""
         raise TrainingError(
-            f"the {what} is not a finite number at step {self.state.step + 1} (learning rate "
-            f"{self.learning_rate:.2g}); {kept}. "
+            f"the {what} is not a finite number at step {step} (learning rate {self.learning_rate:.2g}); {kept}. "
             "Most often the learning rate is too high: go on with --resume and a smaller --learning-rate "
             f"and --muon-learning-rate, or a smaller --clip-norm{half}."
         )
@@ -214,12 +220,15 @@ class TrainingLoop:
         self.state.sums = {}
         self._report(entry)
         value = validation["nats_per_character"]
-        if math.isfinite(value) and (self.state.best is None or value < self.state.best):
+        if not math.isfinite(value):
+            self._diverged("validation bound", self.state.step)
+        if self.state.best is None or value < self.state.best:
             self.state.best = value
             self.save("best")
 
     def save(self, name: str) -> None:
         """Writes the checkpoint `last` (with all that resuming needs) or `best` (the model alone), atomically."""
+        self._check_weights()
         folder, main = self.output_dir / name, self.accelerator.is_main_process
         if main:
             checkpoint.begin_folder(folder)

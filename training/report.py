@@ -93,6 +93,14 @@ def _with_gaps(values: list[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
+LATENT_SUMMARY = """\
+A character-level language model with a latent for every stretch of text. It is a boustro model: an LSTM reads the
+past, a latent is drawn, the next stretch is planned backward from it, that plan is aligned with what was read, and a
+second LSTM writes forward."""
+PLAIN_SUMMARY = """\
+A character-level LSTM language model. It is a boustro model without a latent: embedding, LSTM layers, softmax."""
+
+
 def write_card(output_dir: Path, arguments: Arguments, metrics: dict[str, Any], samples: list[str]) -> None:
     """README.md of the model folder, from the template and measured values alone."""
     template = string.Template(CARD_TEMPLATE.read_text(encoding="utf-8"))
@@ -111,7 +119,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "parameters": f"{metrics['parameters']:,}",
         "architecture": _architecture(model),
         "input_mode": arguments.data.input_mode,
-        "protocol": _protocol(arguments, validation),
+        "protocol": _protocol(arguments, validation) + (", one posterior sample a segment" if latent else ""),
         "data": _data_name(arguments),
         "train_characters": f"{metrics['train_characters']:,}",
         "validation_characters": f"{validation['characters']:,}",
@@ -124,6 +132,8 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "swap_loss_per_segment": _number(validation["swap_loss_per_segment"], 2) if latent else "no latent",
         "active_units": _active(validation) if latent else "no latent",
         "verdict": _verdict(validation, latent),
+        "summary": LATENT_SUMMARY if latent else PLAIN_SUMMARY,
+        "bound": "The bound is −log p(x | z) + KL, an upper bound on −log p(x)." if latent else "This is −log p(x).",
         "train_nats_per_character": _number(metrics["train_nats_per_character"]),
         "steps": f"{metrics['steps']:,}",
         "epochs": f"{metrics['epochs']:.2f}",
@@ -138,14 +148,14 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
 
 def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any]) -> ModelCardData:
     """The YAML head of the card, with the measured result as the Hub's model index."""
-    validation, data = metrics["validation"], _data_name(arguments)
+    validation, data, latent = metrics["validation"], _data_name(arguments), metrics["model"]["latent_size"] > 0
     results = [
         EvalResult(
             task_type="text-generation",
             dataset_type="text",
             dataset_name=f"validation split of {data}",
             metric_type=name,
-            metric_name=f"{name.replace('_', ' ')} (−ELBO, KL included)",
+            metric_name=f"{name.replace('_', ' ')}{' (−ELBO, KL included)' if latent else ''}",
             metric_value=round(validation[name], 4),
         )
         for name in ("bits_per_character", "bits_per_byte")
@@ -157,7 +167,7 @@ def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any
         license=arguments.train.license,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["boustro", "character-level", "lstm", "variational-autoencoder"],
+        tags=["boustro", "character-level", "lstm", *(["variational-autoencoder"] if latent else [])],
         eval_results=results,
     )
 
@@ -176,14 +186,16 @@ def _architecture(model: dict[str, Any]) -> str:
 def _protocol(arguments: Arguments, validation: dict[str, Any]) -> str:
     if arguments.data.input_mode == "documents":
         pieces = f"longer ones than {arguments.train.max_length} characters in pieces"
-        return f"every document by itself, {pieces}, end marks counted, one posterior sample a segment"
+        return f"every document by itself, {pieces}, end marks counted"
     rows = "in one stream" if validation["rows"] == 1 else f"in {validation['rows']} streams"
-    return f"the whole split {rows} with the state carried, one posterior sample a segment"
+    return f"the whole split {rows} with the state carried"
 
 
 def _verdict(validation: dict[str, Any], latent: bool) -> str:
     if not latent:
         return "This is a plain language model, without a latent."
+    if validation["swap_loss_per_segment"] is None:
+        return "Whether the latent is in use was not measured: the validation text is a single segment."
     warning = collapse_warning(validation)
     return f"**Warning**: {warning}" if warning else "The latent is in use: the generator loses by a wrong one."
 

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, is_trackio_available, set_seed
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -48,9 +49,12 @@ from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
 
+logger = logging.get_logger(__name__)
+
 USER_ERROR, INTERRUPTED = 2, 130
 TRAINING_HEALTH_SEGMENTS = 128
 NUMBER_OF_SAMPLES = 3
+WARN_UNKNOWN, REFUSE_UNKNOWN = 0.05, 0.5  # shares of characters that a checkpoint's vocabulary does not have
 SAMPLE_CHARACTERS = 300
 
 
@@ -76,11 +80,7 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     accelerator = build_accelerator(arguments)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
-            prepare_output_dir(output_dir, args.overwrite_output_dir, args.resume)
-            checkpoint.write_json(output_dir / ARGUMENTS_FILE, arguments.as_dict())
-    if args.report_to:
-        config = {name: _plain(value) for name, value in arguments.as_dict().items()}
-        accelerator.init_trackers("boustro", config=config)
+            check_output_dir(output_dir, args.overwrite_output_dir, args.resume, arguments.model.checkpoint)
     set_seed(args.seed, device_specific=True)
     last = output_dir / "last"
     resume_from = last if args.resume and last.is_dir() else None
@@ -92,7 +92,16 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     with accelerator.main_process_first():
         data = prepare(arguments.data, tokenizer, args.seed)
     model = load_model(source, arguments, data.tokenizer) if source else build_model(arguments.model, data)
+    check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
     batches = build_batches(arguments, data, model.config)
+    state = load_state(resume_from, output_dir, data.train)
+    # only now, when nothing about data and options can go wrong any more, is the folder touched
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            claim_output_dir(output_dir, arguments)
+    if args.report_to:
+        config = {name: _plain(value) for name, value in arguments.as_dict().items()}
+        accelerator.init_trackers("boustro", config=config)
     loop = TrainingLoop(
         model=model,
         tokenizer=data.tokenizer,
@@ -100,7 +109,7 @@ def run(arguments: Arguments, argv: list[str]) -> int:
         evaluate=partial(score_while_training, arguments=arguments, corpus=data.validation),
         args=args,
         accelerator=accelerator,
-        state=load_state(resume_from, output_dir, data.train),
+        state=state,
         resume_from=resume_from,
     )
     if accelerator.is_main_process:
@@ -133,26 +142,37 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def prepare_output_dir(output_dir: Path, overwrite: bool, resume: bool) -> None:
-    """Makes the folder ready, deleting the run it holds if `overwrite`. Raises `TrainingError` if it is in use."""
+def check_output_dir(output_dir: Path, overwrite: bool, resume: bool, start_from: str | None) -> None:
+    """Raises `TrainingError` if the folder is in use. Changes nothing but what a killed save left behind."""
     if output_dir.exists() and not output_dir.is_dir():
         raise TrainingError(f"--output-dir {output_dir} is a file, expected a folder.")
     for name in ("last", "best"):
         checkpoint.recover_folder(output_dir / name)
-    present = list(output_dir.iterdir()) if output_dir.is_dir() else []
-    holds_run = (output_dir / ARGUMENTS_FILE).is_file()
-    if present and not resume:
-        if not holds_run:
-            raise TrainingError(
-                f"--output-dir {output_dir} is not empty and holds no run of boustro: choose another folder."
-            )
-        if not overwrite:
-            raise TrainingError(
-                f"--output-dir {output_dir} holds another run: go on with it by --resume, replace it by "
-                "--overwrite-output-dir, or choose another folder."
-            )
+    present = {path.name for path in output_dir.iterdir()} if output_dir.is_dir() else set()
+    if resume or not present - {ARGUMENTS_FILE}:
+        return
+    if ARGUMENTS_FILE not in present:
+        raise TrainingError(
+            f"--output-dir {output_dir} is not empty and holds no run of boustro: choose another folder."
+        )
+    if not overwrite:
+        raise TrainingError(
+            f"--output-dir {output_dir} holds another run: go on with it by --resume, replace it by "
+            "--overwrite-output-dir, or choose another folder."
+        )
+    if start_from is not None and Path(start_from).resolve().is_relative_to(output_dir.resolve()):
+        raise TrainingError(
+            f"--overwrite-output-dir would delete --checkpoint {start_from}, which lies in --output-dir {output_dir}: "
+            "choose another --output-dir."
+        )
+
+
+def claim_output_dir(output_dir: Path, arguments: Arguments) -> None:
+    """Makes the folder, or empties it of the run that is to be overwritten, and writes the options of this run."""
+    if arguments.train.overwrite_output_dir and not arguments.train.resume and output_dir.is_dir():
         shutil.rmtree(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(output_dir / ARGUMENTS_FILE, arguments.as_dict())
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -216,7 +236,20 @@ def load_model(source: str, arguments: Arguments, tokenizer: PreTrainedTokenizer
                 f"{getattr(config, field.name)}; leave it out, or train a new model without --checkpoint."
             )
         setattr(config, field.name, wanted)
-    return AutoModelForCausalLM.from_pretrained(source, config=config)
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, config=config)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"--checkpoint {source}: its weights are damaged ({_first_line(error)}).") from error
+
+
+def check_vocabulary(unknown_share: float, start_from: str | None) -> None:
+    """Raises `TrainingError` if most of the text is unknown to the vocabulary of `--checkpoint`, warns if some is."""
+    if start_from is None or unknown_share < WARN_UNKNOWN:
+        return
+    found = f"{unknown_share:.0%} of the text's characters are unknown to the vocabulary of --checkpoint {start_from}"
+    if unknown_share > REFUSE_UNKNOWN:
+        raise TrainingError(f"{found} and would be spelt in bytes: train a new model, without --checkpoint.")
+    logger.warning("%s and are spelt in bytes, which costs likelihood.", found)
 
 
 def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfig) -> StreamBatches | DocumentBatches:

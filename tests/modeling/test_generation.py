@@ -43,8 +43,10 @@ def test_left_padded_batch_equals_single_prompts(any_model, num_beams):
 
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_prefill_in_chunks_changes_nothing(any_model, chunk):
-    _, ids, mask = uneven_prompts()
+    rows, ids, mask = uneven_prompts()
     assert torch.equal(generate(any_model, ids, mask, prefill_chunk_size=chunk), generate(any_model, ids, mask))
+    alone = rows[0][None]  # without padding generate drops the mask
+    assert torch.equal(generate(any_model, alone, prefill_chunk_size=chunk), generate(any_model, alone))
 
 
 def test_sampling_plans_alike_with_and_without_cache(any_model):

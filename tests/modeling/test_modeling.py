@@ -276,3 +276,30 @@ def test_bad_input_is_refused_with_a_sentence(model, arguments, message):
 def test_latents_for_a_plain_model_are_refused():
     with pytest.raises(ValueError, match="latent_size=0"):
         small_model(latent_size=0)(random_ids(1, 3), latents=torch.zeros(1, 1, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_number_formats_score_generate_and_learn(dtype):
+    model, ids = small_model().to(dtype), random_ids(2, 9)
+    expected = small_model()(ids, labels=ids, latent_noise=torch.zeros(2, 2, 4)).loss
+    output = model(ids, labels=ids, latent_noise=torch.zeros(2, 2, 4))
+    assert output.logits.dtype == dtype
+    assert torch.allclose(output.loss.float(), expected, rtol=0.05)
+    assert model.generate(ids, max_new_tokens=7, pad_token_id=0).shape == (2, 16)
+    model.train()(ids, labels=ids).loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_grown_vocabulary_scores_its_new_ids(model):
+    model.resize_token_embeddings(44)
+    ids = torch.tensor([[3, 43, 41, 5]])
+    assert model(ids, labels=ids).loss.isfinite()
+    assert model.config.vocab_size == 44
+
+
+def test_latent_of_a_segment_under_way_is_not_made_up(model):
+    ids = random_ids(1, 12)
+    cache = model(ids[:, :7]).past_key_values
+    latents = model(ids[:, 7:], past_key_values=cache).latents
+    assert latents[:, 0].isnan().all()
+    assert torch.allclose(latents[:, 1:], model(ids).latents[:, 2:], atol=1e-5)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,3 +282,41 @@ def test_a_time_budget_ends_the_run_and_trackers_write(text_file, tmp_path):
     assert main([*argv, "--max-minutes", "0.01", "--report-to", "tensorboard"]) == 0
     assert history(tmp_path / "run")[-1]["progress"] == 1.0
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_deep_stacks_save_and_resume(text_file, tmp_path):
+    """Two layers in a stack: their states lie in memory in another order than one."""
+    depth = {"num_context_layers": 2, "num_generator_layers": 2, "eval_every": 2}
+    assert main(flags(text_file, tmp_path / "run", max_steps=4, **depth)) == 0
+    assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--max-steps=6"]) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["steps"] == 6
+
+
+def test_nothing_is_touched_before_data_and_options_are_right(finished, text_file, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "old")
+    before = sorted(path.name for path in (tmp_path / "old").iterdir())
+    wrong = [*flags(text_file, tmp_path / "old", overwrite_output_dir=True), "--train-file=nowhere.txt"]
+    assert main(wrong) == run.USER_ERROR
+    assert "nowhere.txt" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == before
+    own = flags(text_file, tmp_path / "old", overwrite_output_dir=True, checkpoint=tmp_path / "old" / "best")
+    assert main(own) == run.USER_ERROR
+    assert "would delete --checkpoint" in capsys.readouterr().err
+    assert main(flags(text_file, tmp_path / "new", dropout=1.0)) == run.USER_ERROR
+    assert main(flags(text_file, tmp_path / "new", max_steps=2)) == 0
+
+
+def test_a_text_in_other_characters_than_the_checkpoints_is_refused(finished, tmp_path, capsys):
+    other = tmp_path / "zh.txt"
+    other.write_text("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n" * 40, encoding="utf-8")
+    argv = [f"--config={finished.parent / 'none.yaml'}", f"--train-file={other}", f"--checkpoint={finished}"]
+    (finished.parent / "none.yaml").write_text("max_steps: 2\nwindow_length: 32\n", encoding="utf-8")
+    assert main([*argv, f"--output-dir={tmp_path / 'out'}"]) == run.USER_ERROR
+    assert "unknown to the vocabulary" in capsys.readouterr().err
+
+
+def test_a_bound_that_is_no_number_ends_the_run_before_it_is_saved(text_file, tmp_path, capsys):
+    rates = {"learning_rate": 1e30, "muon_learning_rate": 1e30, "eval_every": 1, "max_steps": 1}
+    assert main(flags(text_file, tmp_path / "run", **rates)) == run.USER_ERROR
+    assert "not a finite number at step 1" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "last").exists() and not (tmp_path / "run" / "model.safetensors").exists()
