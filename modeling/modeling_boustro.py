@@ -137,6 +137,8 @@ class BoustroModel(BoustroPreTrainedModel):
     LSTM. With `config.latent_size == 0` there is no planner, and context and generator are one plain LSTM stack.
     """
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012
+
     def __init__(self, config: BoustroConfig):
         super().__init__(config)
         size, plan_size = config.hidden_size, 0

@@ -228,7 +228,8 @@ def test_save_and_load_give_every_weight_back(tmp_path, model):
     assert {k: v.tolist() for k, v in loaded.state_dict().items()} == {
         k: v.tolist() for k, v in model.state_dict().items()
     }
-    backbone = BoustroModel.from_pretrained(tmp_path)
+    backbone, report = BoustroModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
     assert torch.equal(backbone.planner.encoder.lstm.weight_hh_l0, model.model.planner.encoder.lstm.weight_hh_l0)
 
 
