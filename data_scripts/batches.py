@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from boustro.planning_boustro import IGNORE_INDEX
 from boustro.tokenization_boustro import UNKNOWN
 
 from .encoding import EncodedCorpus
 from .errors import DataError
 
-IGNORE_INDEX = -100
 JITTER_PROBABILITY = 0.1  # share of batches whose first segment has a random length
 POOL_BATCHES = 50  # documents are sorted by length within pools of so many batches
 

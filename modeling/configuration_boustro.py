@@ -1,4 +1,4 @@
-"""Configuration of boustro models: typed fields, validated when set and when loaded."""
+"""Configuration of boustro models: typed fields, validated when made and when loaded."""
 
 from typing import Literal
 

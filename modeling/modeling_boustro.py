@@ -308,7 +308,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
 
     @torch.no_grad()
     def set_output_bias(self, frequencies: torch.Tensor) -> None:
-        """Starts the softmax at the unigram distribution: `frequencies` (V,) are counts of each id, plus one."""
+        """Starts the softmax at the unigram distribution: `frequencies` (V,) counts each id, and one is added."""
         smoothed = frequencies.to(self.lm_head.bias) + 1
         self.lm_head.bias.copy_(torch.log(smoothed / smoothed.sum()))
 

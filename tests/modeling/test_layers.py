@@ -4,6 +4,8 @@ import torch
 
 from boustro import BoustroConfig
 from boustro.layers_boustro import (
+    NUM_WORD_START_CODES,
+    WORD_UNKNOWN,
     Alignment,
     BackwardDecoder,
     LockedDropout,
@@ -11,6 +13,7 @@ from boustro.layers_boustro import (
     PosteriorEncoder,
     Prior,
 )
+from boustro.tokenization_boustro import INSIDE, START, UNKNOWN
 from tests.conftest import SMALL
 
 CONFIG = BoustroConfig(**SMALL)
@@ -115,3 +118,7 @@ def test_alignment_takes_any_memory_with_a_mask():
     aligned, weights = alignment(query, memory, mask)
     assert torch.equal(weights[..., 4:], torch.zeros(2, 3, 5))
     assert torch.allclose(aligned, alignment(query, memory[:, :4])[0], atol=1e-6)
+
+
+def test_word_start_codes_are_those_of_the_tokenizer():
+    assert (INSIDE, START, UNKNOWN) == (0, 1, WORD_UNKNOWN) and NUM_WORD_START_CODES == 3

@@ -414,4 +414,6 @@ def test_streaming_decodes_unfinished_bytes(tokenizer, capsys):
 
 @given(ids=st.lists(st.integers(0, FIRST_CHARACTER_ID + 20)))
 def test_any_ids_a_model_may_generate_can_be_decoded(tokenizer, ids):
-    tokenizer.decode(ids, skip_special_tokens=True).encode()
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    assert text.encode().decode() == text
+    assert not any(name in text for name in ("<pad>", "<bos>", "<eos>"))
