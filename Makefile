@@ -12,7 +12,7 @@ endif
 .PHONY: demo test quality style
 
 demo: .venv/installed
-	$(BIN)/python train.py --config default --output-dir runs/demo --overwrite-output-dir
+	$(BIN)/python train.py --config small --output-dir runs/demo --overwrite-output-dir
 
 test: .venv/installed
 	$(BIN)/python -m pytest

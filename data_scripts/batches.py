@@ -32,6 +32,7 @@ class Batch:
         segment_starts: (B, T) bool, or None for a segment every `segment_length` positions.
         segments: K, the most segments of a row.
         normaliser: target characters that the step's loss is averaged over.
+        segment_length: S of this batch; None for the model's.
     """
 
     input_ids: np.ndarray
@@ -40,6 +41,7 @@ class Batch:
     segment_starts: np.ndarray | None
     segments: int
     normaliser: int
+    segment_length: int | None = None
 
     def part(self, index: int, parts: int) -> slice:
         """The rows of piece `index` of `parts`: contiguous, and the same ones for every batch of as many rows."""
@@ -50,7 +52,8 @@ class Batch:
         """The arguments of the model's forward for some of the rows."""
         names = ("input_ids", "target_ids", "word_starts", "segment_starts")
         arrays = {name: getattr(self, name) for name in names}
-        return {name: torch.from_numpy(array[rows]).to(device) for name, array in arrays.items() if array is not None}
+        tensors = {name: torch.from_numpy(array[rows]) for name, array in arrays.items() if array is not None}
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 class Streams:
@@ -131,15 +134,16 @@ class StreamBatches:
         self.steps = -(-self.streams.length // window_length)  # optimiser steps of an epoch
         self.rows = rows
 
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Window `index` of `epoch`, for all streams."""
+    def batch(self, epoch: int, index: int, segment_length: int | None = None) -> Batch:
+        """Window `index` of `epoch`, for all streams, in segments of `segment_length` (default: the model's)."""
+        length = segment_length or self.segment_length
         offset = int(np.random.default_rng([self.seed, epoch]).integers(len(self.streams.sequence)))
         start = index * self.window_length
         inputs, targets, word_starts = self.streams.window(start, start + self.window_length, offset)
         rng = np.random.default_rng([self.seed, epoch, index])
-        first = rng.integers(1, max(self.segment_length, 2), size=self.rows)
-        segment_starts, segments = jittered_starts(rng, first, inputs.shape[1], self.segment_length)
-        return Batch(inputs, targets, word_starts, segment_starts, segments, self.rows * self.window_length)
+        first = rng.integers(1, max(length, 2), size=self.rows)
+        segment_starts, segments = jittered_starts(rng, first, inputs.shape[1], length)
+        return Batch(inputs, targets, word_starts, segment_starts, segments, self.rows * self.window_length, length)
 
 
 class DocumentBatches:
@@ -177,8 +181,9 @@ class DocumentBatches:
         self.rows = len(self.pieces) // self.steps  # the fewest rows of a batch
         self._epoch, self._order = -1, []
 
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Batch `index` of `epoch`."""
+    def batch(self, epoch: int, index: int, segment_length: int | None = None) -> Batch:
+        """Batch `index` of `epoch`, in segments of `segment_length` (default: the model's)."""
+        length = segment_length or self.segment_length
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._batches_of(epoch)
         starts, stops = self.pieces[self._order[index]].T
@@ -190,12 +195,12 @@ class DocumentBatches:
         inputs = np.where(real, self.sequence[where - 1].astype(np.int64), 0)
         inputs[:, 0] = self.bos_token_id
         word_starts = np.where(real, self.word_starts[where].astype(np.int64), UNKNOWN)
-        segment_starts, segments = None, -(-len(places) // self.segment_length)
+        segment_starts, segments = None, -(-len(places) // length)
         if self.shuffle:
             rng = np.random.default_rng([self.seed, epoch, index])
-            first = rng.integers(1, np.minimum(lengths, self.segment_length) + 1)
-            segment_starts, segments = jittered_starts(rng, first, len(places), self.segment_length)
-        return Batch(inputs, targets, word_starts, segment_starts, segments, int(lengths.sum()))
+            first = rng.integers(1, np.minimum(lengths, length) + 1)
+            segment_starts, segments = jittered_starts(rng, first, len(places), length)
+        return Batch(inputs, targets, word_starts, segment_starts, segments, int(lengths.sum()), length)
 
     def _batches_of(self, epoch: int) -> list[np.ndarray]:
         """The piece numbers of each batch: shuffled, sorted by length within pools, batches shuffled."""

@@ -14,7 +14,13 @@ from .errors import DataError
 
 logger = logging.getLogger(__name__)
 
-BUILDERS = {".txt": "text", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`
+BUILDERS = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`; all else is plain text
+NOT_TEXT = {
+    ".json": "save it as .jsonl, one object a line",
+    ".tsv": "save it as .csv",
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".7z"), "unpack it"),
+    **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".epub"), "save it as plain text"),
+}
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 16
 _MOST_DAMAGE = 0.1  # share of undecodable characters up to which text is damaged UTF-8
@@ -39,20 +45,20 @@ def find_files(patterns: Sequence[str]) -> list[str]:
 
 
 def builder_for(paths: Sequence[str]) -> str:
-    """Returns the `datasets` builder that reads the files, by their extension.
+    """Returns the `datasets` builder that reads the files, by their extension; one that is not known is plain text.
 
     Raises:
-        DataError: for an extension that is not known, or for files of different kinds.
+        DataError: for an extension that stands for no text, or for files of different kinds.
     """
     builders = {}
     for path in paths:
         extension = Path(path).suffix.lower()
-        if extension not in BUILDERS:
+        if extension in NOT_TEXT:
             raise DataError(
-                f"{path} has the extension {extension or '(none)'}, expected one of {', '.join(BUILDERS)}: "
-                "rename or convert the file. Plain text goes by .txt."
+                f"{path} has the extension {extension}, expected plain text (.txt or any other name), "
+                f"{', '.join(BUILDERS)}: {NOT_TEXT[extension]}."
             )
-        builders.setdefault(BUILDERS[extension], path)
+        builders.setdefault(BUILDERS.get(extension, "text"), path)
     if len(builders) > 1:
         raise DataError(
             f"The files are of different kinds, for example {' and '.join(builders.values())}, expected one "

@@ -1,41 +1,63 @@
-"""Scores a checkpoint on a text: the bound, the use of the latent, and nanoGPT's protocol beside it.
+"""Measures a checkpoint on a text: the bound, what the latent is worth, reconstructions, samples.
 
     python -m boustro.evaluation runs/demo --data held_out.txt
+    python -m boustro.evaluation runs/names --data held_out.txt --samples 500 --train-data names.txt
 
-Prints a table and, as its last line, one JSON object with the same figures.
+Prints a table and, as its last line, one JSON object with the same figures. Draws pictures into the checkpoint's
+folder and puts all of it into the marked section of the card there (README.md).
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from boustro.data_scripts.arguments import DataArguments
+from boustro.data_scripts.batches import Batch
+from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare_whole
-from boustro.evaluation.scoring import collapse_warning, evaluate_split, score_cold_windows
+from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
+from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
+from boustro.evaluation.reading import cold_batches, first_rows, split_batches
+from boustro.evaluation.reconstruction import Reconstructions, reconstruct, reconstruction_figures
+from boustro.evaluation.report import card_section, printed, write_section
+from boustro.evaluation.samples import draw_samples, sample_figures
+from boustro.evaluation.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split, score_cold_windows
 
 COLD_WINDOW = 256
+EXAMINED_SEGMENTS = 512  # what is examined on segments or documents is examined on the first so many
+IMPORTANCE_DOCUMENTS = 50
+SHOWN_ROWS = 64  # that are reconstructed
+STREAM_SAMPLE_CHARACTERS = 300
+OVERLAP_FIGURES = ("mean_copied_characters", "max_copied_characters", "share_with_50_copied", "longest_copy")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after an error of the user's, printed as one sentence."""
     options = parse(argv)
     try:
-        figures = evaluate(options)
+        figures, write = evaluate(options)
     except (OSError, ValueError, SafetensorError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"{name:{width}}  {'–' if value is None else f'{value:.4f}' if isinstance(value, float) else value}")
+    print(printed(figures))
     warning = collapse_warning(figures)
     if warning:
         print(f"warning: {warning}")
+    try:
+        card = write()
+        print(f"written: {card}" if card else "nothing written: give --output for a checkpoint of the Hub.")
+    except OSError as error:
+        print(f"nothing written ({error}): give another folder as --output.")
     print(json.dumps(figures))
     return 0
 
@@ -45,38 +67,180 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m boustro.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="Folder or Hub id of a boustro model.")
     parser.add_argument("--data", nargs="+", required=True, help="Files or globs: .txt, .jsonl, .csv, .parquet.")
+    parser.add_argument("--train-data", nargs="+", help="The training text, to find what samples copy from it.")
     parser.add_argument("--text-column", default="text", help="Column that holds the text.")
     parser.add_argument(
         "--input-mode",
         choices=("stream", "documents"),
         help="How the text is read. Default: documents for a model with a standard prior, else stream.",
     )
-    parser.add_argument("--max-length", type=int, default=256, help="documents: longer ones are cut into pieces.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the posterior samples.")
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        help="documents: longer ones are cut into pieces. Default: segment_length where a document has one latent.",
+    )
+    parser.add_argument("--samples", type=int, default=0, help="Draw so many texts and compare them with real text.")
+    parser.add_argument(
+        "--importance-samples",
+        type=int,
+        default=100,
+        help=f"documents: samples of the importance-weighted bound of the first {IMPORTANCE_DOCUMENTS}; 0 for none.",
+    )
+    parser.add_argument("--output", help="Folder for pictures and README.md. Default: the checkpoint's.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(argv)
 
 
-def evaluate(options: argparse.Namespace) -> dict:
-    """The figures of `evaluate_split`, and `cold_nats` for a stream."""
+def check(options: argparse.Namespace) -> None:
+    """Raises `DataError` for options that cannot be, before anything is loaded."""
     check_checkpoint(options.checkpoint)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
-    if options.max_length < 2:
+    if options.max_length is not None and options.max_length < 2:
         raise DataError(f"--max-length is {options.max_length}, expected at least 2 characters.")
+    if options.samples == 1 or options.samples < 0:
+        raise DataError(f"--samples is {options.samples}, expected 0, or at least 2 to compare with each other.")
+    if options.importance_samples < 0:
+        raise DataError(f"--importance-samples is {options.importance_samples}, expected 0 or more.")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a model on a text, read as documents or as a stream."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    corpus: EncodedCorpus
+    documents: bool
+    options: argparse.Namespace
+
+    @property
+    def max_length(self) -> int:
+        """Most characters of a document's row: what one latent describes, where documents have one."""
+        config = self.model.config
+        one_latent = config.latent_size > 0 and config.latent_prior == "standard"
+        return self.options.max_length or (config.segment_length if one_latent else 256)
+
+    def rows(self) -> Iterator[Batch]:
+        """The first documents, or windows of two segments from all over a stream."""
+        if self.documents:
+            return first_rows(split_batches(self.model, self.corpus, None, self.max_length), SHOWN_ROWS)
+        return cold_batches(self.model, self.corpus, 2, SHOWN_ROWS)
+
+
+def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | None]]:
+    """All figures, and what writes them: it returns the card's path (None for a Hub id without `--output`)."""
+    check(options)
+    subject = load(options)
+    figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
+    latent_figures, posteriors = measure_latent(subject)
+    texts = reconstruct(
+        subject.model,
+        subject.tokenizer,
+        subject.rows(),
+        prompt_segments=0 if subject.documents else 1,
+        seed=options.seed,
+    )
+    figures |= latent_figures | reconstruction_figures(texts)
+    samples = []
+    if options.samples:
+        length = subject.max_length if subject.documents else STREAM_SAMPLE_CHARACTERS
+        samples = draw_samples(subject.model, subject.tokenizer, options.samples, length, options.seed)
+        figures["sampled"] = compare_samples(subject, samples)
+    return figures, partial(write_report, subject, figures, posteriors, texts, samples)
+
+
+def write_report(
+    subject: Subject, figures: dict, posteriors: Posteriors | None, texts: Reconstructions, samples: list[str]
+) -> Path | None:
+    """Pictures and the section of the card. Raises `OSError` for a folder that cannot be written."""
+    options = subject.options
+    folder = Path(options.output or options.checkpoint)
+    if not options.output and not folder.is_dir():
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = draw_pictures(subject, folder, figures, posteriors) if posteriors is not None else []
+    name = ", ".join(Path(file).name for file in options.data)
+    section = card_section(figures, name, pictures, texts, samples, collapse_warning(figures))
+    return write_section(folder / "README.md", section)
+
+
+def load(options: argparse.Namespace) -> Subject:
+    """The model and the text that the options name. Raises `DataError` for another kind of model."""
     # the tokenizer is plain data: loading it needs no code from the folder
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint, trust_remote_code=False)
     config = AutoConfig.from_pretrained(options.checkpoint)
     if config.model_type != "boustro":
         raise DataError(f"{options.checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
     mode = options.input_mode or ("documents" if config.latent_prior == "standard" else "stream")
-    data = DataArguments(train_file=options.data, text_column=options.text_column, input_mode=mode, deduplicate=False)
-    corpus, _ = prepare_whole(data, tokenizer)
+    corpus = read_corpus(options.data, options, mode, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device)
-    figures = evaluate_split(model, corpus, input_mode=mode, max_length=options.max_length, seed=options.seed)
-    if mode == "stream" and len(corpus.ids) > COLD_WINDOW:
+    return Subject(model, tokenizer, corpus, mode == "documents", options)
+
+
+def read_corpus(
+    files: list[str], options: argparse.Namespace, mode: str, tokenizer: PreTrainedTokenizerBase
+) -> EncodedCorpus:
+    """The text of some files, encoded. Raises `DataError` for what the user can mend."""
+    data = DataArguments(train_file=files, text_column=options.text_column, input_mode=mode, deduplicate=False)
+    return prepare_whole(data, tokenizer)[0]
+
+
+def measure_bound(subject: Subject) -> dict:
+    """The figures of `evaluate_split`, and `cold_nats` for a stream."""
+    model, corpus, options = subject.model, subject.corpus, subject.options
+    mode = "documents" if subject.documents else "stream"
+    figures = evaluate_split(model, corpus, input_mode=mode, max_length=subject.max_length, seed=options.seed)
+    if not subject.documents and len(corpus.ids) > COLD_WINDOW:
         figures["cold_nats"] = score_cold_windows(model, corpus, COLD_WINDOW, seed=options.seed)
     return figures
+
+
+def measure_latent(subject: Subject) -> tuple[dict, Posteriors | None]:
+    """The figures of `examine` and, for documents, of `importance_weighted`; and the posteriors."""
+    model, corpus, options = subject.model, subject.corpus, subject.options
+    rows = max(min(PARALLEL_ROWS, len(corpus.ids) // model.config.segment_length), 1)
+    batches = split_batches(model, corpus, None if subject.documents else rows, subject.max_length)
+    figures, posteriors = examine(model, batches, not subject.documents, EXAMINED_SEGMENTS, options.seed)
+    if subject.documents and options.importance_samples:
+        batches = first_rows(split_batches(model, corpus, None, subject.max_length), IMPORTANCE_DOCUMENTS)
+        figures |= importance_weighted(model, batches, options.importance_samples, seed=options.seed)
+    return figures, posteriors
+
+
+def compare_samples(subject: Subject, samples: list[str]) -> dict[str, dict]:
+    """`sample_figures`; what is copied is None without `--train-data`."""
+    options, tokenizer = subject.options, subject.tokenizer
+    real = corpus_texts(subject.corpus, tokenizer)
+    if options.train_data:
+        mode = "documents" if subject.documents else "stream"
+        training = corpus_texts(read_corpus(options.train_data, options, mode, tokenizer), tokenizer)
+        return sample_figures(samples, real, training, options.seed)
+    figures = sample_figures(samples, real, ["\0"], options.seed)
+    return {kind: values | dict.fromkeys(OVERLAP_FIGURES) for kind, values in figures.items()}
+
+
+def corpus_texts(corpus: EncodedCorpus, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The documents of a corpus as text."""
+    bounds = zip(corpus.offsets[:-1], corpus.offsets[1:], strict=True)
+    return tokenizer.batch_decode([corpus.ids[start:stop] for start, stop in bounds])
+
+
+def draw_pictures(subject: Subject, folder: Path, figures: dict, posteriors: Posteriors) -> list[str]:
+    """alignment.png, latent_map.png and unit_kl.png; returns the names of those that were drawn."""
+    values, label = posteriors.characters, "characters of the segment"
+    if values.min() == values.max():
+        values, label = posteriors.words, "words that start in the segment"
+    draw_latent_map(folder / "latent_map.png", posteriors.mean, values, label)
+    draw_unit_kl(folder / "unit_kl.png", figures["unit_kl"])
+    batch = next(iter(subject.rows()), None)
+    if batch is None:
+        return ["latent_map.png", "unit_kl.png"]
+    weights, targets = longest_alignment(subject.model, batch)
+    characters = subject.tokenizer.convert_ids_to_tokens(targets.tolist())
+    draw_alignment(folder / "alignment.png", weights, characters)
+    return ["alignment.png", "latent_map.png", "unit_kl.png"]
 
 
 if __name__ == "__main__":

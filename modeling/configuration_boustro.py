@@ -30,8 +30,9 @@ class BoustroConfig(PreTrainedConfig):
             LSTMs and of the output layer.
         word_start_dropout (`float`): the share of rows whose word starts are hidden from the encoder in training, so
             that unsegmented prompts are in distribution.
-        kl_floor (`float`): nats per full segment below which the KL is not pushed down in training (free bits;
-            Kingma et al. 2016, section 2.4). 0 trains on the pure bound. Evaluation never uses it.
+        kl_floor (`float`): nats per full segment below which the KL is not pushed down in training mode (free bits;
+            Kingma et al. 2016, section 2.4). 0 trains on the pure bound. Evaluation never uses it. boustro's own
+            training loop moves the weight of the KL instead, so that the mean KL settles here.
         backward_weight (`float`): weight of the backward decoder's own negative log-likelihood (nats per character)
             in the training objective.
         tie_word_embeddings (`bool`): share the embedding with the output layer; needs `embedding_size == hidden_size`.

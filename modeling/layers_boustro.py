@@ -133,7 +133,8 @@ class BackwardDecoder(nn.Module):
     Generates a segment backward from its latent alone: an LSTM of S steps, last character first, to which no
     character is fed, so that its states are a function of z. Step j stands for place S − 1 − j of the segment.
 
-    `forward(latents)`: (B, K, Z) → states (B, K, S, Hb) in text order: `states[..., p, :]` stands for place p.
+    `forward(latents, length)`: (B, K, Z) → states (B, K, S, Hb) in text order: `states[..., p, :]` stands for place
+    p. S is `length`, by default `config.segment_length`, which is also the most.
     `logits(states)`: (…, Hb) → (…, V), the decoder's own prediction of the character at each place.
     """
 
@@ -146,9 +147,10 @@ class BackwardDecoder(nn.Module):
         self.lstm = nn.LSTM(size, size, batch_first=True)
         self.output = nn.Linear(size, config.vocab_size)
 
-    def forward(self, latents):
+    def forward(self, latents, length=None):
+        steps = self.step_embedding.weight[-(length or 0) :]  # the last step stands for place 0
         flat = latents.flatten(0, 1).to(self.input.weight.dtype)  # (B * K, Z)
-        x = self.input(flat)[:, None] + self.step_embedding.weight  # (B * K, S, Hb)
+        x = self.input(flat)[:, None] + steps  # (B * K, S, Hb)
         hidden = torch.tanh(self.initial(flat))[None]
         states, _ = self.lstm(x, (hidden, torch.zeros_like(hidden)))
         return states.flip(1).unflatten(0, latents.shape[:2])

@@ -14,7 +14,7 @@ from .configuration_boustro import BoustroConfig
 from .generation_boustro import BoustroGenerationMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import floored_kl, gaussian_kl, negative_elbo, token_nll
-from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents
+from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
 AUTO_MAP = {
@@ -30,7 +30,7 @@ class BoustroModelOutput(ModelOutput):
     Output of [`BoustroModel`]. B rows, T characters, K segments of S characters, Z latent and Hb plan dimensions.
 
     Attributes:
-        last_hidden_state: (B, T, H), states of the generator LSTM.
+        last_hidden_state: (B, T, H), states of the generator LSTM plus those of the context LSTM.
         past_key_values: the [`BoustroCache`], if asked for.
         latents: (B, K, Z), the z that were used. After a call that went on within a segment, latents[:, 0] stands
             for that one and is NaN: its z was used up in the plan. None after a cached call of one character.
@@ -134,7 +134,8 @@ def _lstm_weight(name: str, like: torch.Tensor) -> torch.Tensor:
 class BoustroModel(BoustroPreTrainedModel):
     r"""
     The backbone: characters → context LSTM → a latent and a backward plan for each segment → alignment → generator
-    LSTM. With `config.latent_size == 0` there is no planner, and context and generator are one plain LSTM stack.
+    LSTM, whose output is added to the context's. With `config.latent_size == 0` there is no planner, and context and
+    generator are one plain LSTM stack with that skip connection.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012
@@ -168,6 +169,7 @@ class BoustroModel(BoustroPreTrainedModel):
         latents: torch.FloatTensor | None = None,
         latent_mask: torch.BoolTensor | None = None,
         latent_noise: torch.FloatTensor | None = None,
+        segment_length: int | None = None,
         use_cache: bool | None = None,
         output_alignments: bool = False,
         return_dict: bool | None = None,
@@ -189,6 +191,8 @@ class BoustroModel(BoustroPreTrainedModel):
             latent_mask: (B, K') bool, which of `latents` to use. Default all.
             latent_noise: (B, K'', Z), standard normal draws that turn means into samples, counted likewise; zero
                 beyond. Default: zero (the prior's mean) without targets, fresh draws (a posterior sample) with them.
+            segment_length: S of this call, at most `config.segment_length`, which is the default. With `target_ids`
+                only: training begins with short segments.
             use_cache: return `past_key_values`. Default: `config.use_cache` without targets, else no.
             output_alignments: return the alignment weights.
 
@@ -196,10 +200,13 @@ class BoustroModel(BoustroPreTrainedModel):
         """
         embeds = self._embed(input_ids, inputs_embeds)
         check_latents(latents, len(embeds), self.config.latent_size)
+        check_segment_length(segment_length, self.config.segment_length, target_ids is not None)
         if use_cache is None:
             use_cache = self.config.use_cache and target_ids is None
         order, lengths = _front_packing(attention_mask, embeds)
-        inputs = PlanInputs(target_ids, None, word_starts, segment_starts, latents, latent_mask, latent_noise)
+        inputs = PlanInputs(
+            target_ids, None, word_starts, segment_starts, latents, latent_mask, latent_noise, segment_length
+        )
         if order is not None:
             embeds = _reorder(embeds, order)
             inputs.target_ids = _reorder(target_ids, order)
@@ -213,12 +220,14 @@ class BoustroModel(BoustroPreTrainedModel):
         # padded rows need their own length only where the state after them matters
         state_lengths = lengths if use_cache and order is not None else None
 
-        hidden, context_state = self.context(embeds, past.context_state, state_lengths)
-        plan = None
+        context, context_state = self.context(embeds, past.context_state, state_lengths)
+        hidden, plan = context, None
         if self.config.latent_size > 0:
-            plan = self.planner(hidden, lengths, past, inputs)
-            hidden = torch.cat([hidden, plan.aligned.to(hidden.dtype)], -1)
+            plan = self.planner(context, lengths, past, inputs)
+            hidden = torch.cat([context, plan.aligned.to(context.dtype)], -1)
         hidden, generator_state = self.generator(hidden, past.generator_state, state_lengths)
+        if self.config.num_generator_layers > 0:
+            hidden = hidden + context
         if use_cache:
             past.update(context_state, generator_state, plan, embeds.shape[1])
         if order is not None:
@@ -308,9 +317,14 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
 
     @torch.no_grad()
     def set_output_bias(self, frequencies: torch.Tensor) -> None:
-        """Starts the softmax at the unigram distribution: `frequencies` (V,) counts each id, and one is added."""
+        """
+        Starts the softmax, and the backward decoder's, at the unigram distribution: `frequencies` (V,) counts each id,
+        and one is added.
+        """
         smoothed = frequencies.to(self.lm_head.bias) + 1
         self.lm_head.bias.copy_(torch.log(smoothed / smoothed.sum()))
+        if self.config.latent_size > 0:
+            self.model.planner.backward_decoder.output.bias.copy_(self.lm_head.bias)
 
     def forward(
         self,
@@ -325,7 +339,10 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         latents: torch.FloatTensor | None = None,
         latent_mask: torch.BoolTensor | None = None,
         latent_noise: torch.FloatTensor | None = None,
+        segment_length: int | None = None,
         kl_weight: float = 1.0,
+        kl_floor: float | None = None,
+        backward_weight: float | None = None,
         use_cache: bool | None = None,
         output_alignments: bool = False,
         logits_to_keep: int | torch.Tensor = 0,
@@ -342,6 +359,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
                 target of a window's last character is the next window's first.
             word_starts: (B, T), word-start codes of the labels, shifted as they are.
             kl_weight: factor of the KL in training mode (annealing); evaluation mode always uses 1.
+            kl_floor, backward_weight: values for training mode in place of the config's.
             logits_to_keep: how many of the last positions get logits (0: all), or an index tensor.
             num_items_in_batch: target characters to average over, when a larger batch is accumulated.
             The others: see [`BoustroModel.forward`].
@@ -364,6 +382,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             latents=latents,
             latent_mask=latent_mask,
             latent_noise=latent_noise,
+            segment_length=segment_length,
             use_cache=use_cache,
             output_alignments=output_alignments,
         )
@@ -373,7 +392,12 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         if target_ids is not None:
             parts = self._loss_parts(logits, target_ids, backbone)
             count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            loss = self._objective(parts, backbone, kl_weight, count, latents is not None)
+            weights = (
+                kl_weight,
+                self.config.kl_floor if kl_floor is None else kl_floor,
+                self.config.backward_weight if backward_weight is None else backward_weight,
+            )
+            loss = self._objective(parts, backbone, weights, count, latents is not None)
         output = BoustroCausalLMOutput(
             loss=loss,
             logits=logits,
@@ -405,16 +429,17 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             parts["backward_nll"] = token_nll(backward_logits, backbone.segment_targets).sum((1, 2))
         return parts
 
-    def _objective(self, parts, backbone, kl_weight, count, latents_given):
+    def _objective(self, parts, backbone, weights, count, latents_given):
         """Nats per character: the objective in training, the bound in evaluation, −log p(x | z) for given latents."""
         reconstruction, kl = parts["reconstruction"], parts.get("kl")
         if kl is None or latents_given:
             return reconstruction.sum() / count
         if not self.training:
             return negative_elbo(reconstruction, kl, count)
+        kl_weight, kl_floor, backward_weight = weights
         target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
-        kl = floored_kl(kl, target_counts, self.config.kl_floor, self.config.segment_length)
-        auxiliary = self.config.backward_weight * parts["backward_nll"].sum() / count
+        kl = floored_kl(kl, target_counts, kl_floor, backbone.segment_targets.shape[2])
+        auxiliary = backward_weight * parts["backward_nll"].sum() / count
         return negative_elbo(reconstruction, kl, count, kl_weight) + auxiliary
 
 

@@ -24,6 +24,7 @@ class PlanInputs:
     latents: torch.FloatTensor | None = None
     latent_mask: torch.BoolTensor | None = None
     latent_noise: torch.FloatTensor | None = None
+    segment_length: int | None = None
 
 
 @dataclass
@@ -69,7 +70,8 @@ class SegmentPlanner(nn.Module):
 
     def _window(self, context, lengths, past, inputs, position):
         """Many positions at once; `position` is where a segment under way goes on, or None to start a new one."""
-        grid = self._grid(lengths, context.shape[1], inputs.segment_starts, position)
+        segment_length = inputs.segment_length or self.segment_length
+        grid = self._grid(lengths, context.shape[1], inputs.segment_starts, position, segment_length)
         start_context = grid.at_starts(context)  # (B, K, H)
         prior = self.prior(start_context)
         targets, posterior = None, None
@@ -82,15 +84,16 @@ class SegmentPlanner(nn.Module):
         if inputs.target_ids is None:
             index = past_segment[:, None] + index - carried
         latents = _choose_latents(index, prior, posterior, inputs)
-        states = self.backward_decoder(latents)  # (B, K, S, Hb)
+        states = self.backward_decoder(latents, segment_length)  # (B, K, S, Hb)
         if carried:
             # segment 0 goes on with its plan; the latent drawn for it above is not used
             states = torch.cat([past.plan[:, None].to(states.dtype), states[:, 1:]], 1)
             latents = torch.cat([torch.full_like(latents[:, :1], float("nan")), latents[:, 1:]], 1)
-        places = torch.arange(self.segment_length, device=context.device)
+        places = torch.arange(segment_length, device=context.device)
         aligned, weights = self.alignment(grid.split(context), states, distance=places - places[:, None])
         rows = torch.arange(len(lengths), device=lengths.device)
-        plan, next_position = states[rows, grid.last_segment], (grid.last_place + 1) % self.segment_length
+        plan, next_position = states[rows, grid.last_segment], (grid.last_place + 1) % segment_length
+        plan = nn.functional.pad(plan, (0, 0, 0, self.segment_length - segment_length))
         if past.plan is not None:
             read = lengths > 0
             plan = torch.where(read[:, None, None], plan, past.plan)
@@ -118,7 +121,7 @@ class SegmentPlanner(nn.Module):
         plan, place = past.plan, torch.where(starts, 0, past.position)
         if bool(starts.any()):
             latents = _choose_latents(past.segment[:, None], self.prior(context), None, inputs)
-            fresh = self.backward_decoder(latents)[:, 0]
+            fresh = self.backward_decoder(latents, self.segment_length)[:, 0]
             plan = torch.where(starts[:, None, None], fresh, plan)
         distance = torch.arange(self.segment_length, device=place.device) - place[:, None, None]  # (B, 1, S)
         aligned, weights = self.alignment(context, plan, distance=distance)
@@ -126,8 +129,7 @@ class SegmentPlanner(nn.Module):
         segment = past.segment + starts
         return PlanOutput(aligned=aligned, plan=plan, position=position, segment=segment, alignments=weights[:, None])
 
-    def _grid(self, lengths, times, segment_starts, position):
-        length = self.segment_length
+    def _grid(self, lengths, times, segment_starts, position, length):
         if segment_starts is None and position is None:
             return SegmentGrid.regular(lengths, times, length)
         if segment_starts is None:
@@ -135,7 +137,7 @@ class SegmentPlanner(nn.Module):
         return SegmentGrid.from_starts(segment_starts, lengths, length, position)
 
     def _posterior(self, grid, start_context, targets, inputs):
-        places = torch.arange(1, self.segment_length + 1, device=targets.device)
+        places = torch.arange(1, targets.shape[2] + 1, device=targets.device)
         lengths = ((targets != IGNORE_INDEX) * places).amax(-1)  # (B, K)
         word_starts = inputs.word_starts
         if word_starts is None:
@@ -160,6 +162,14 @@ def check_latents(latents: torch.Tensor | None, batch: int, latent_size: int) ->
             f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "
             f"({batch}, any, {latent_size})."
         )
+
+
+def check_segment_length(segment_length: int | None, longest: int, has_targets: bool) -> None:
+    """Raises `ValueError` unless `segment_length` is None, or from 1 to `longest` in a call with targets."""
+    if segment_length is not None and not has_targets:
+        raise ValueError("segment_length was given without labels or target_ids: it is for training alone.")
+    if segment_length is not None and not 1 <= segment_length <= longest:
+        raise ValueError(f"segment_length is {segment_length}, expected 1 to config.segment_length={longest}.")
 
 
 def _choose_latents(index, prior, posterior, inputs):

@@ -52,7 +52,7 @@ def test_the_wheel_trains_saves_and_loads_outside_the_checkout(python, tmp_path)
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     sizes = ["--hidden-size", "16", "--segment-length", "32", "--window-length", "32", "--batch-size", "4"]
     run(
-        str(python), "-m", "boustro.training", "--config", "default", "--train-file", "text.txt",
+        str(python), "-m", "boustro.training", "--config", "small", "--train-file", "text.txt",
         "--output-dir", "run", "--max-steps", "2", "--cpu", *sizes, cwd=tmp_path,
     )  # fmt: skip
     assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -37,7 +37,7 @@ def test_snippets_run(readme, home, monkeypatch, capsys):
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_training_commands_parse(readme):
     commands = re.findall(r"\.venv/bin/python train\.py (.*?)(?:`|$)", readme.read_text(encoding="utf-8"), flags=re.M)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         assert parse_arguments(shlex.split(command)).train.output_dir.startswith("runs/")
 

@@ -1,4 +1,4 @@
-"""`python -m boustro.training --config default` is the same as `python train.py --config default`."""
+"""`python -m boustro.training --config small` is the same as `python train.py --config small`."""
 
 from boustro.training.run import main
 

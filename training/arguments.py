@@ -19,6 +19,7 @@ from transformers import HfArgumentParser
 
 from boustro.data_scripts.arguments import DataArguments
 from boustro.training.errors import TrainingError
+from boustro.training.presets import DEFAULT_MINUTES, choose_preset, corpus_characters
 
 RECIPES = Path(__file__).parent.parent / "configs"
 ARGUMENTS_FILE = "arguments.json"
@@ -30,6 +31,7 @@ FREE_ON_RESUME = {
         "muon_learning_rate",
         "clip_norm",
         "eval_every",
+        "patience",
         "save_every",
         "eval_characters",
         "mixed_precision",
@@ -68,7 +70,9 @@ class ModelArguments:
     backward_hidden_size: int | None = option(None, "Units of the backward decoder.")
     dropout: float | None = option(None, "Locked dropout on the inputs of the LSTMs and of the output layer.")
     word_start_dropout: float | None = option(None, "Share of rows whose word starts are hidden from the encoder.")
-    kl_floor: float | None = option(None, "Nats per segment that the KL may cost for free in training.")
+    kl_floor: float | None = option(
+        None, "Nats per segment at which training holds the KL; 0 trains on the pure bound."
+    )
     backward_weight: float | None = option(None, "Weight of the backward decoder's own likelihood.")
     tie_word_embeddings: bool | None = option(None, "Share the embedding with the output layer (true or false).")
 
@@ -82,7 +86,12 @@ class TrainArguments:
 
     _argument_group_name = "training"
 
-    config: str = option("default", "Recipe: a shipped name (default, documents, shakespeare) or a YAML file.")
+    config: str = option("small", "Recipe: a shipped name (tiny, small, base, documents, shakespeare) or a YAML file.")
+    auto: bool = option(
+        False,
+        "Choose the preset (tiny, small or base) by the size of the text and by --max-minutes (default 15); for long "
+        "text. Other options still override it.",
+    )
     output_dir: str = option("runs/default", "Folder for the checkpoints, the final model and its card.")
     overwrite_output_dir: bool = option(False, "Delete the run that output_dir holds and start anew.")
     resume: bool = option(False, "Go on with the run in output_dir, exactly where its last checkpoint was written.")
@@ -110,11 +119,22 @@ class TrainArguments:
     weight_decay: float = option(0.01, "Weight decay of weight matrices (not of biases and embeddings).")
     adam_beta1: float = option(0.9, "Decay of AdamW's first moment.")
     adam_beta2: float = option(0.99, "Decay of AdamW's second moment.")
+    latent_warmup_fraction: float = option(
+        0.0,
+        "Share of the training in which the latent is learnt: segments double from warmup_segment_length to "
+        "segment_length, while KL floor and backward weight move from their warm-up values to the model's own.",
+    )
+    warmup_segment_length: int = option(8, "Characters that share one latent at the start of the latent's warm-up.")
+    warmup_kl_floor: float = option(12.0, "KL floor at the start of the latent's warm-up.")
+    warmup_backward_weight: float = option(1.0, "Weight of the backward decoder at the start of the latent's warm-up.")
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
     kl_warmup_fraction: float = option(0.2, "Share of the training in which the weight of the KL rises from 0 to 1.")
     eval_every: int = option(200, "Steps between two looks at the validation split.")
     eval_characters: int = option(
         100_000, "Most characters of the validation split used during training; the final score uses all of it."
+    )
+    patience: int | None = option(
+        None, "Stop early after so many evaluations without a better one; the best checkpoint is kept in any case."
     )
     save_every: int | None = option(None, "Steps between two checkpoints. Default: at every evaluation.")
     seed: int = option(0, "Seed of the split, the initial weights, the order of the data and all noise.")
@@ -141,13 +161,15 @@ class TrainArguments:
             "learning_rate",
             "muon_learning_rate",
             "clip_norm",
+            "warmup_segment_length",
         )
-        for name in (*positive, *LIMITS, "eval_every", "eval_characters", "save_every"):
+        for name in (*positive, *LIMITS, "eval_every", "eval_characters", "save_every", "patience"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, value, "a number above 0")
-        for name in ("warmup_fraction", "kl_warmup_fraction", "adam_beta1", "adam_beta2"):
+        for name in ("warmup_fraction", "kl_warmup_fraction", "latent_warmup_fraction", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or a positive number")
+        for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")
         unknown = sorted(set(self.report_to) - {"tensorboard", "trackio"})
@@ -183,6 +205,8 @@ def parse_arguments(argv: list[str]) -> Arguments:
     if given.get("resume"):
         values = _values_of_run(Path(given.get("output_dir", TrainArguments.output_dir)), given)
     else:
+        if given.get("auto"):
+            given = _with_preset(given)
         recipe = _read_recipe(given.get("config", TrainArguments.config), parser)
         if any(name in given for name in LIMITS):
             recipe = {name: value for name, value in recipe.items() if name not in LIMITS}
@@ -224,7 +248,7 @@ def _read_recipe(name: str, parser: _Parser) -> dict[str, Any]:
         raise TrainingError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
         raise TrainingError(f"{path} holds no settings, expected lines such as 'hidden_size: 256'.")
-    valid = sorted(set(parser.option_names) - {"config", "resume"})
+    valid = sorted(set(parser.option_names) - {"config", "resume", "auto"})
     for key in recipe:
         if key not in valid:
             found = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)
@@ -233,6 +257,17 @@ def _read_recipe(name: str, parser: _Parser) -> dict[str, Any]:
         return parser.values_of([flag for key, value in recipe.items() for flag in _as_flags(key, value)])
     except TrainingError as error:
         raise TrainingError(f"{path}: {error}") from error
+
+
+def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with the recipe that `--auto` chooses, and with its time budget where no limit was given."""
+    if "config" in given or given.get("input_mode") == "documents":
+        found = "--config" if "config" in given else "--input-mode documents"
+        raise TrainingError(f"--auto chooses among the recipes for long text, but {found} is given: leave one out.")
+    minutes = given.get("max_minutes", DEFAULT_MINUTES)
+    preset = choose_preset(corpus_characters(given), minutes)
+    limited = any(name in given for name in LIMITS)
+    return given | {"config": preset.name} | ({} if limited else {"max_minutes": minutes})
 
 
 def _recipe_path(name: str) -> Path:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boustro.cache_boustro import BoustroCache
+from boustro.training.schedules import FIRST_PRESSURE
 
 STATE_FOLDER = "trainer_state"
 
@@ -33,6 +34,7 @@ class RunState:
         sums: totals since the last evaluation.
         data: fingerprint of the training text.
         scaler: state of the fp16 gradient scaler.
+        pressure: weight of the KL that holds it at its floor, see `schedules.next_pressure`.
     """
 
     step: int = 0
@@ -42,6 +44,7 @@ class RunState:
     sums: dict[str, float] = field(default_factory=dict)
     data: str = ""
     scaler: dict[str, Any] = field(default_factory=dict)
+    pressure: float = FIRST_PRESSURE
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,7 +23,15 @@ from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.interrupt import StopRequest
 from boustro.training.optimizer import build_optimizer
-from boustro.training.schedules import kl_weight, learning_rate_factor, progress
+from boustro.training.schedules import (
+    LatentSettings,
+    kl_weight,
+    latent_warmup,
+    learning_rate_factor,
+    next_pressure,
+    progress,
+    reviving_weight,
+)
 
 LOG_EVERY = 10  # steps between two entries of the trackers
 WARN_FROM = 0.5  # progress before which an unused latent is no news
@@ -81,8 +89,12 @@ class TrainingLoop:
         if resume_from is not None:
             self._load_process_state(resume_from)
         self.total_steps = total_steps(args, batches.steps)
-        self.learning_rate, self.kl_weight = 0.0, 0.0
-        self._started_at, self._session_targets = 0.0, 0.0
+        self.learning_rate, self.kl_weight, self.backward_weight = 0.0, 0.0, 0.0
+        config = model.config
+        final = LatentSettings(config.segment_length, config.kl_floor, config.backward_weight)
+        first = (args.warmup_segment_length, args.warmup_kl_floor, args.warmup_backward_weight)
+        self._latent_settings, self.latent = (LatentSettings(*first), final), final
+        self._started_at, self._session_targets = time.monotonic() - state.seconds, 0.0
 
     @property
     def progress(self) -> float:
@@ -97,33 +109,35 @@ class TrainingLoop:
         self.model.train()
         self._started_at = time.monotonic() - self.state.seconds
         with StopRequest() as stop, self._progress_bar() as bar:
-            while self.progress < 1:
-                stopped = self._step(stop)
+            finished = self.progress >= 1 or self._out_of_patience()
+            while not finished:
+                stopped = self.step(stop)
                 self._show(bar)
                 finished = self.progress >= 1
                 if finished or self.state.step % self.args.eval_every == 0:
                     self._evaluate()
+                    finished = finished or self._out_of_patience()
                 if finished or stopped or self.state.step % (self.args.save_every or self.args.eval_every) == 0:
                     self.save("last")
                 if stopped and not finished:
                     return False
         return True
 
-    def _step(self, stop: StopRequest) -> bool:
-        """One optimiser step; returns whether any process was asked to stop."""
+    def step(self, stop: StopRequest | None = None) -> bool:
+        """One optimiser step and nothing else; returns whether any process was asked to stop."""
         epoch, index = divmod(self.state.step, self.batches.steps)
         if index == 0:
             self.caches = [None] * self.parts
-        batch = self.batches.batch(epoch, index)
-        noise = latent_noise(self.args.seed, self.state.step, batch, self.raw_model.config.latent_size)
         self._set_schedules()
+        batch = self.batches.batch(epoch, index, self.latent.segment_length)
+        noise = latent_noise(self.args.seed, self.state.step, batch, self.raw_model.config.latent_size)
         totals = torch.zeros(len(SUMS), device=self.accelerator.device)
         for part in range(self.parts):
             last = part == self.parts - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 totals += self._part(part, batch, noise)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.clip_norm)
-        values = self._reduce(totals, norm, stop.made)
+        values = self._reduce(totals, norm, stop is not None and stop.made)
         self._check_finite(values)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -140,7 +154,10 @@ class TrainingLoop:
             past_key_values=cache,
             use_cache=self.batches.carries_state,
             latent_noise=noise[rows].to(device),
+            segment_length=self.latent.segment_length,
             kl_weight=self.kl_weight,
+            kl_floor=0.0,  # the weight alone holds the KL at its floor
+            backward_weight=self.backward_weight,
             num_items_in_batch=batch.normaliser,
         )
         # processes average their gradients: the factor makes that a sum
@@ -184,6 +201,9 @@ class TrainingLoop:
 
     def _count(self, values: dict[str, float]) -> None:
         self.state.step += 1
+        if values["segments"]:
+            kl = values["kl"] / values["segments"]
+            self.state.pressure = next_pressure(self.state.pressure, kl, self.latent.kl_floor)
         self.state.seconds = values["seconds"]
         self._session_targets += values["targets"]
         sums = self.state.sums
@@ -225,6 +245,15 @@ class TrainingLoop:
         if self.state.best is None or value < self.state.best:
             self.state.best = value
             self.save("best")
+
+    def _out_of_patience(self) -> bool:
+        """Whether the last `patience` evaluations found nothing better than before; the latent's warm-up is no time
+        to judge."""
+        judged = [entry for entry in self.state.history if entry["progress"] >= self.args.latent_warmup_fraction]
+        values = [entry["validation"]["nats_per_character"] for entry in judged]
+        return (
+            bool(self.args.patience and values) and len(values) - 1 - values.index(min(values)) >= self.args.patience
+        )
 
     def save(self, name: str) -> None:
         """Writes the checkpoint `last` (with all that resuming needs) or `best` (the model alone), atomically."""
@@ -273,7 +302,10 @@ class TrainingLoop:
         after = self._progress_after(self.state.step + 1)
         factor = learning_rate_factor(after, self.args.warmup_fraction)
         self.learning_rate = self.args.learning_rate * factor
-        self.kl_weight = kl_weight(after, self.args.kl_warmup_fraction)
+        self.kl_weight = kl_weight(after, self.args.kl_warmup_fraction) * self.state.pressure
+        self.latent = latent_warmup(after, self.args.latent_warmup_fraction, *self._latent_settings)
+        loud = self.args.warmup_backward_weight if self.latent.kl_floor > 0 else 0.0
+        self.backward_weight = reviving_weight(self.state.pressure, self.latent.backward_weight, loud)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
 
@@ -310,7 +342,7 @@ class TrainingLoop:
             line += f" (swapping latents loses {validation['swap_loss_per_segment']:.2f})"
         tqdm.write(line)
         warning = collapse_warning(validation)
-        if warning and entry["kl_weight"] == 1 and entry["progress"] >= WARN_FROM:
+        if warning and entry["progress"] >= WARN_FROM:
             tqdm.write(f"warning: {warning}")
 
     def _log(self, kind: str, figures: dict[str, Any]) -> None:

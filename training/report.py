@@ -12,6 +12,8 @@ import transformers
 from huggingface_hub import EvalResult, ModelCardData
 
 import boustro
+from boustro.evaluation.pictures import new_figure, save_figure
+from boustro.evaluation.report import fenced
 from boustro.evaluation.scoring import collapse_warning
 from boustro.training.arguments import Arguments
 from boustro.training.checkpoint import write_json, write_text
@@ -63,12 +65,7 @@ def _finite(value: Any) -> Any:
 
 def plot_curves(output_dir: Path, history: list[dict[str, Any]]) -> None:
     """training_curves.png: the bound on training and validation text, and the KL beside its weight."""
-    # without a display, and not at import: it takes a second
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4)
     bound, latent = figure.subplots(1, 2)
     steps = [entry["step"] for entry in history]
     for kind, style in (("train", "o-"), ("validation", "s-")):
@@ -84,9 +81,7 @@ def plot_curves(output_dir: Path, history: list[dict[str, Any]]) -> None:
     weight = latent.twinx()
     weight.plot(steps, [entry["kl_weight"] for entry in history], "--", color="grey", linewidth=1)
     weight.set(ylabel="weight of the KL", ylim=(0, 1.05))
-    beside = output_dir / ".training_curves.new.png"
-    figure.savefig(beside, dpi=120)
-    beside.replace(output_dir / "training_curves.png")
+    save_figure(figure, output_dir / "training_curves.png")
 
 
 def _with_gaps(values: list[float | None]) -> list[float]:
@@ -135,6 +130,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "summary": LATENT_SUMMARY if latent else PLAIN_SUMMARY,
         "bound": "The bound is −log p(x | z) + KL, an upper bound on −log p(x)." if latent else "This is −log p(x).",
         "train_nats_per_character": _number(metrics["train_nats_per_character"]),
+        "train_gap": _number(_train_gap(metrics)),
         "steps": f"{metrics['steps']:,}",
         "epochs": f"{metrics['epochs']:.2f}",
         "minutes": f"{metrics['seconds'] / 60:.1f}",
@@ -142,8 +138,14 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "hardware": metrics["hardware"],
         "versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
         "command": metrics["command"],
-        "samples": "\n\n".join(_fenced(sample) for sample in samples) if samples else NOT_MEASURED,
+        "samples": "\n\n".join(fenced(sample) for sample in samples) if samples else NOT_MEASURED,
     }
+
+
+def _train_gap(metrics: dict[str, Any]) -> float | None:
+    """Nats per character by which the best evaluation during training lies above the score on training text."""
+    evaluations = [entry["validation"]["nats_per_character"] for entry in metrics["history"]]
+    return min(evaluations) - metrics["train_nats_per_character"] if evaluations else None
 
 
 def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any]) -> ModelCardData:
@@ -208,14 +210,6 @@ def _active(validation: dict[str, Any]) -> str:
 
 def _number(value: float | None, digits: int = 4) -> str:
     return NOT_MEASURED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _fenced(text: str) -> str:
-    """Text as a Markdown code block that nothing inside can close."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def _is_default_corpus(arguments: Arguments) -> bool:

@@ -1,7 +1,7 @@
 """A whole training run: options → data → model → loop → score → report → samples.
 
 from boustro.training.run import main
-main(["--config", "default", "--output-dir", "runs/mine"])
+main(["--config", "small", "--output-dir", "runs/mine"])
 """
 
 import os

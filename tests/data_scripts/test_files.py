@@ -124,10 +124,11 @@ def test_a_directory(tmp_path):
 
 def test_an_unknown_extension():
     assert builder_for(["A.TXT", "b.txt"]) == "text"
-    with pytest.raises(DataError, match=r"a.docx has the extension .docx, expected one of .txt, .jsonl, .csv"):
+    assert builder_for(["train.1.en", "corpus", "notes.md"]) == "text"
+    with pytest.raises(DataError, match=r"a.docx has the extension .docx, expected plain text .*: save it as plain"):
         builder_for(["a.docx"])
-    with pytest.raises(DataError, match=r"corpus has the extension \(none\)"):
-        builder_for(["corpus"])
+    with pytest.raises(DataError, match=r"one object a line"):
+        builder_for(["a.json"])
 
 
 def test_mixed_kinds():

@@ -37,7 +37,55 @@ def test_command_prints_a_table_and_one_json_line(checkpoint, capsys):
     assert figures["characters"] == len(TEXT)
     assert figures["bits_per_character"] == pytest.approx(figures["nats_per_character"] / np.log(2))
     assert figures["bits_per_byte"] < figures["bits_per_character"]
-    assert {line.split()[0] for line in lines[:-1] if not line.startswith("warning")} == set(figures)
+    table = "\n".join(lines[:-1])
+    assert f"{figures['nats_per_character']:.4f}" in table and f"{figures['cold_nats']:.4f}" in table
+    assert "importance_nats" not in figures and figures["prior_loss_per_segment"] is not None
+
+
+def test_command_draws_pictures_and_keeps_one_section_in_the_card(checkpoint, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("# mine\n", encoding="utf-8")
+    flags = ["--data", str(checkpoint / "text.txt"), "--input-mode", "documents", "--max-length", "30"]
+    flags += ["--importance-samples", "3", "--output", str(tmp_path)]
+    assert main([str(checkpoint), *flags]) == 0
+    assert main([str(checkpoint), *flags]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["importance_documents"] == 24 and figures["reconstructed"] == 24
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# mine\n") and card.count("<!-- evaluation:begin -->") == 1
+    for picture in ("alignment.png", "latent_map.png", "unit_kl.png"):
+        assert f"]({picture})" in card and (tmp_path / picture).is_file()
+    assert f"| {figures['importance_nats_per_document']:.4f} |" in card
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_samples_stand_beside_held_out_text(checkpoint, tmp_path, capsys, training):
+    text, flags = str(checkpoint / "text.txt"), ["--output", str(tmp_path), "--samples", "2"]
+    flags += ["--train-data", text] if training else []
+    assert main([str(checkpoint), "--data", text, *flags]) == 0
+    out = capsys.readouterr().out
+    sampled = json.loads(out.splitlines()[-1])["sampled"]
+    assert set(sampled) == {"samples", "real"} and sampled["real"]["distinct_2"] > 0
+    assert (sampled["real"]["mean_copied_characters"] is not None) == training
+    assert ("not measured" in out) != training
+
+
+def test_a_plain_model_is_measured_without_latents(tmp_path, capsys):
+    tokenizer = BoustroTokenizer.train_from_iterator([TEXT])
+    small_model(vocab_size=len(tokenizer), latent_size=0, latent_prior="standard").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    assert main([str(tmp_path), "--data", str(tmp_path / "text.txt")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("−log p(x), exact") and "KL" not in out.splitlines()[1]
+    assert json.loads(out.splitlines()[-1])["importance_nats"] is None
+    assert "## Evaluation on text.txt" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("option, value", [("--samples", "1"), ("--importance-samples", "-1"), ("--max-length", "1")])
+def test_an_impossible_option_is_one_sentence(checkpoint, capsys, option, value):
+    assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), option, value]) == 2
+    assert f"{option} is {value}, expected" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_or_file_is_one_sentence(checkpoint, capsys):
@@ -67,3 +115,11 @@ def test_cold_windows_are_the_bound_of_windows_read_alone(checkpoint):
 def test_a_text_of_less_than_a_window_is_refused(checkpoint):
     with pytest.raises(DataError, match="more than one window of 10000"):
         score_cold_windows(small_model(), corpus_of(checkpoint), window=10_000)
+
+
+def test_figures_are_printed_even_where_nothing_can_be_written(checkpoint, capsys):
+    output = checkpoint / "text.txt"  # a file, no folder
+    assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), "--output", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("nothing written (") for line in lines)
+    assert json.loads(lines[-1])["characters"] == len(TEXT)

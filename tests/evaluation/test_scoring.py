@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.evaluation import scoring
-from boustro.evaluation.scoring import beginning, collapse_warning, count_characters, evaluate_split
+from boustro.evaluation import reading
+from boustro.evaluation.reading import count_characters
+from boustro.evaluation.scoring import beginning, collapse_warning, evaluate_split
 from tests.conftest import random_ids, small_model
 
 
@@ -26,7 +27,7 @@ def model_of(**changes):
 
 
 def test_a_stream_scores_as_one_call_on_the_whole_text(ids, monkeypatch):
-    monkeypatch.setattr(scoring, "WINDOW_POSITIONS", 30)
+    monkeypatch.setattr(reading, "WINDOW_POSITIONS", 30)
     model = model_of(latent_size=0)
     figures = evaluate_split(model, corpus_of(ids), input_mode="stream")
     inputs = torch.from_numpy(np.concatenate([[1], ids[:-1]]))[None]

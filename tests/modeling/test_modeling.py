@@ -178,17 +178,31 @@ def test_latents_given_for_the_first_segments_only(model):
     assert torch.equal(masked.latents[0], given.latents[0]) and torch.equal(masked.latents[1], free.latents[1])
 
 
-@pytest.mark.parametrize("layers", [(1, 0), (2, 0), (1, 1)])
+def by_hand(layer, x):
+    """Hochreiter & Schmidhuber's cell with a forget gate, step by step."""
+    h = c = torch.zeros(len(x), layer.hidden_size)
+    outputs = []
+    for t in range(x.shape[1]):
+        gates = x[:, t] @ layer.weight_ih_l0.T + h @ layer.weight_hh_l0.T + layer.bias_ih_l0 + layer.bias_hh_l0
+        i, f, g, o = gates.chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("layers", [(1, 0), (2, 0), (1, 1), (1, 2)])
 def test_without_latent_it_is_a_hand_written_lstm(layers):
     context, generator = layers
     model = small_model(latent_size=0, num_context_layers=context, num_generator_layers=generator)
-    plain = torch.nn.LSTM(8, 12, num_layers=sum(layers), batch_first=True)
-    stack = [*model.model.context.layers, *model.model.generator.layers]
-    for i, layer in enumerate(stack):
-        for name, weight in layer.named_parameters():
-            getattr(plain, name.replace("l0", f"l{i}")).data.copy_(weight)
     ids = random_ids(3, 11)
-    states, _ = plain(model.model.embedding.weight[ids])
+    states = model.model.embedding.weight[ids]
+    for layer in model.model.context.layers:
+        states = by_hand(layer, states)
+    read = states
+    for layer in model.model.generator.layers:
+        states = by_hand(layer, states)
+    states = states + read if generator else states
     logits = states @ model.lm_head.weight.T + model.lm_head.bias
     output = model(ids, labels=ids)
     assert torch.allclose(output.logits, logits, atol=1e-5)
@@ -304,3 +318,26 @@ def test_latent_of_a_segment_under_way_is_not_made_up(model):
     latents = model(ids[:, 7:], past_key_values=cache).latents
     assert latents[:, 0].isnan().all()
     assert torch.allclose(latents[:, 1:], model(ids).latents[:, 2:], atol=1e-5)
+
+
+def test_a_shorter_segment_length_is_that_of_a_model_with_it(model):
+    ids, targets = random_ids(2, 7), random_ids(2, 7, seed=1)
+    noise = torch.randn(2, 4, 4)
+    short = small_model(segment_length=2)
+    state = model.state_dict()
+    steps, bias = "model.planner.backward_decoder.step_embedding.weight", "model.planner.alignment.distance_bias"
+    state |= {steps: state[steps][-2:], bias: state[bias][3:8]}
+    short.load_state_dict(state)
+    output = model(ids, target_ids=targets, latent_noise=noise, segment_length=2)
+    expected = short(ids, target_ids=targets, latent_noise=noise)
+    assert torch.allclose(output.logits, expected.logits, atol=1e-6)
+    assert torch.allclose(output.kl, expected.kl, atol=1e-5)
+    assert output.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+
+
+def test_a_segment_length_out_of_range_or_without_targets_is_refused(model):
+    ids = random_ids(2, 7)
+    with pytest.raises(ValueError, match=r"segment_length is 6, expected 1 to config\.segment_length=5"):
+        model(ids, labels=ids, segment_length=6)
+    with pytest.raises(ValueError, match="without labels or target_ids"):
+        model(ids, segment_length=2)

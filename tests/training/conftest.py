@@ -13,6 +13,8 @@ TINY = {
     "embedding_size": 12,
     "latent_size": 4,
     "segment_length": 16,
+    "latent_warmup_fraction": 0.5,
+    "warmup_segment_length": 4,
     "encoder_hidden_size": 12,
     "backward_hidden_size": 12,
     "dropout": 0.1,

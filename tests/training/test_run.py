@@ -102,10 +102,10 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(finished, text_file, tmp_p
     output_dir = tmp_path / "stopped"
     batch = StreamBatches.batch
 
-    def interrupt_at_step_7(self, epoch, index):
+    def interrupt_at_step_7(self, epoch, index, segment_length):
         if epoch * self.steps + index == 7:
             signal.raise_signal(signal.SIGINT)
-        return batch(self, epoch, index)
+        return batch(self, epoch, index, segment_length)
 
     monkeypatch.setattr(StreamBatches, "batch", interrupt_at_step_7)
     assert main(flags(text_file, output_dir)) == run.INTERRUPTED
@@ -185,10 +185,10 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, mon
     output_dir = tmp_path / "run"
     batch = StreamBatches.batch
 
-    def poisoned(self, epoch, index):
+    def poisoned(self, epoch, index, segment_length):
         if epoch * self.steps + index == 7:
             monkeypatch.setattr(torch.Tensor, "backward", poison(torch.Tensor.backward))
-        return batch(self, epoch, index)
+        return batch(self, epoch, index, segment_length)
 
     def poison(backward):
         return lambda tensor, *arguments, **options: backward(tensor * float("nan"), *arguments, **options)
@@ -320,3 +320,17 @@ def test_a_bound_that_is_no_number_ends_the_run_before_it_is_saved(text_file, tm
     assert main(flags(text_file, tmp_path / "run", **rates)) == run.USER_ERROR
     assert "not a finite number at step 1" in capsys.readouterr().err
     assert not (tmp_path / "run" / "last").exists() and not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_patience_stops_a_run_that_no_longer_improves(text_file, tmp_path, monkeypatch):
+    # The first two evaluations lie in the latent's warm-up: the run is judged by those after it.
+    score, values = run.score_while_training, iter([1.0, 1.5, 3.0, 2.0, 2.5, 2.1, 1.0])
+
+    def scripted(*args, **options):
+        return score(*args, **options) | {"nats_per_character": next(values)}
+
+    monkeypatch.setattr(run, "score_while_training", scripted)
+    options = {"eval_every": 2, "max_steps": 40, "patience": 2, "latent_warmup_fraction": 0.125}
+    assert main(flags(text_file, tmp_path / "run", **options)) == 0
+    state = json.loads((tmp_path / "run/last/trainer_state/state.json").read_text())
+    assert state["step"] == 12 and state["best"] == 1.0

@@ -1,0 +1,88 @@
+"""How a split is read for an evaluation: every character once and in order, in batches of bounded size."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from boustro.cache_boustro import BoustroCache
+from boustro.data_scripts.batches import IGNORE_INDEX, Batch, DocumentBatches, Streams, latent_noise
+from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.tokenization_boustro import SPECIAL_TOKENS
+
+WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
+
+
+def split_batches(model: torch.nn.Module, corpus: EncodedCorpus, rows: int | None, max_length: int) -> Iterator[Batch]:
+    """A split as `rows` parallel streams, whose state is to be carried, or as documents if that is None.
+
+    Args:
+        max_length: documents: the most characters of a row; longer documents are cut into pieces, each a row.
+    """
+    config = model.config
+    if rows is None:
+        count = max(WINDOW_POSITIONS // max_length, 2)
+        ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
+        batches = DocumentBatches(corpus, count, max_length, config.segment_length, seed=0, shuffle=False, **ids)
+        yield from (batches.batch(0, index) for index in range(batches.steps))
+        return
+    streams = Streams(corpus.ids, corpus.word_starts, min(rows, len(corpus.ids)), config.bos_token_id)
+    window = max(WINDOW_POSITIONS // (streams.rows * config.segment_length), 1) * config.segment_length
+    for start in range(0, streams.length, window):
+        yield _regular_batch(*streams.window(start, start + window), config.segment_length)
+
+
+def cold_batches(model: torch.nn.Module, corpus: EncodedCorpus, segments: int, rows: int) -> Iterator[Batch]:
+    """One batch of at most `rows` windows of `segments` whole segments, evenly spread over a text, each read cold.
+
+    Nothing for a text shorter than one window.
+    """
+    length = model.config.segment_length
+    rows = min(rows, len(corpus.ids) // (segments * length))
+    if rows:
+        streams = Streams(corpus.ids, corpus.word_starts, rows, model.config.bos_token_id)
+        yield _regular_batch(*streams.window(0, segments * length), length)
+
+
+def first_rows(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """The first `count` rows of all batches together."""
+    for batch in batches:
+        if count <= 0:
+            return
+        yield cut(batch, slice(count))
+        count -= len(batch.input_ids)
+
+
+def single_rows(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Every row as a batch of its own, without its padding."""
+    for batch in batches:
+        for row, targets in enumerate(batch.target_ids):
+            length = int(np.flatnonzero(targets != IGNORE_INDEX)[-1]) + 1
+            yield cut(batch, slice(row, row + 1), length)
+
+
+def cut(batch: Batch, rows: slice, length: int | None = None) -> Batch:
+    """Some rows of a batch, up to position `length`."""
+    names = ("input_ids", "target_ids", "word_starts", "segment_starts")
+    arrays = {name: getattr(batch, name) for name in names}
+    arrays = {name: None if array is None else array[rows, :length] for name, array in arrays.items()}
+    return replace(batch, **arrays, normaliser=int((arrays["target_ids"] != IGNORE_INDEX).sum()))
+
+
+def read_batch(model: torch.nn.Module, batch: Batch, cache: BoustroCache | None, seed: int, index: int):
+    """The output of `model`, a backbone or a language model, for a batch with its own noise; `cache` moves on."""
+    noise = latent_noise(seed, index, batch, model.config.latent_size).to(model.device)
+    inputs = batch.tensors(slice(None), model.device)
+    return model(**inputs, past_key_values=cache, use_cache=cache is not None, latent_noise=noise)
+
+
+def count_characters(targets: np.ndarray) -> int:
+    """Targets that begin a character: all but the bytes 0x80–0xBF, which go on with one, and −100."""
+    first_byte = len(SPECIAL_TOKENS)
+    continues = (targets >= first_byte + 0x80) & (targets < first_byte + 0xC0)
+    return int(((targets != IGNORE_INDEX) & ~continues).sum())
+
+
+def _regular_batch(inputs: np.ndarray, targets: np.ndarray, starts: np.ndarray, segment_length: int) -> Batch:
+    return Batch(inputs, targets, starts, None, -(-inputs.shape[1] // segment_length), inputs.size)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+import torch
+
+from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl, principal_components
+from boustro.evaluation.report import BEGIN, END, write_section
+
+
+def test_a_section_is_put_at_the_end_and_replaced_in_its_place(tmp_path):
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: mit\n---\n\n# model\n", encoding="utf-8")
+    write_section(card, "first")
+    assert card.read_text(encoding="utf-8").endswith(f"# model\n\n{BEGIN}\n\nfirst\n\n{END}\n")
+    card.write_text(card.read_text(encoding="utf-8") + "\nlater text\n", encoding="utf-8")
+    write_section(card, f"second, which quotes {END}")
+    write_section(card, r"third, with a \1 in it")
+    text = card.read_text(encoding="utf-8")
+    assert text.count(BEGIN) == text.count(END) == 1 and r"a \1 in" in text
+    assert text.startswith("---\nlicense") and text.endswith("later text\n") and "second" not in text
+
+
+def test_a_card_is_begun_where_there_is_none(tmp_path):
+    assert write_section(tmp_path / "README.md", "x").read_text(encoding="utf-8").startswith(f"# {tmp_path.name}\n")
+
+
+def test_pictures_are_drawn(tmp_path, recwarn):
+    draw_alignment(tmp_path / "a.png", np.eye(4), ["a", "\n", "你", "<eos>"])
+    draw_latent_map(tmp_path / "b.png", torch.randn(9, 3), torch.arange(9), "length")
+    draw_unit_kl(tmp_path / "c.png", [0.1, 2.0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_principal_components_of_points_on_a_line():
+    line = torch.tensor([[1.0, 2.0, 2.0]]) * torch.tensor([[-2.0], [0.0], [2.0]])
+    points, shares = principal_components(line)
+    assert np.abs(points[:, 0]).tolist() == pytest.approx([6, 0, 6]) and shares == pytest.approx([1, 0], abs=1e-9)
+    assert principal_components(torch.tensor([[1.0], [3.0]]))[1] == [1, 0]
