@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import is_tensorboard_available, is_trackio_available, set_seed
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
@@ -135,6 +136,7 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
             raise TrainingError(f"--report-to {name}: it is not installed; run: pip install 'boustro[{name}]'")
     precision = resolve_precision(args.mixed_precision, PartialState(cpu=args.cpu).device)
     trackers = args.report_to or None
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another number format
     return Accelerator(cpu=args.cpu, mixed_precision=precision, log_with=trackers, project_dir=args.output_dir)
 
 

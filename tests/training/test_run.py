@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Generat
 
 from boustro.data_scripts.batches import StreamBatches
 from boustro.training import run
+from boustro.training.precision import has_bf16
 from boustro.training.run import main
 from tests.training.conftest import flags, make_text
 
@@ -98,22 +99,38 @@ def test_the_snippets_of_the_card_run(finished):
         )
 
 
-def test_ctrl_c_saves_and_the_resumed_run_is_the_same(finished, text_file, tmp_path, monkeypatch, capsys):
-    output_dir = tmp_path / "stopped"
+def interrupt_at_step_7(monkeypatch):
+    """Ctrl-C comes while the batch of step 7 is made."""
     batch = StreamBatches.batch
 
-    def interrupt_at_step_7(self, epoch, index, segment_length):
+    def interrupted(self, epoch, index, segment_length):
         if epoch * self.steps + index == 7:
             signal.raise_signal(signal.SIGINT)
         return batch(self, epoch, index, segment_length)
 
-    monkeypatch.setattr(StreamBatches, "batch", interrupt_at_step_7)
+    monkeypatch.setattr(StreamBatches, "batch", interrupted)
+
+
+def test_ctrl_c_saves_and_the_resumed_run_is_the_same(finished, text_file, tmp_path, monkeypatch, capsys):
+    output_dir = tmp_path / "stopped"
+    interrupt_at_step_7(monkeypatch)
     assert main(flags(text_file, output_dir)) == run.INTERRUPTED
     assert f"--output-dir {output_dir} --resume" in capsys.readouterr().out
     assert json.loads((output_dir / "last/trainer_state/state.json").read_text())["step"] == 8
     monkeypatch.undo()
     assert main(["--output-dir", str(output_dir), "--resume"]) == 0
     assert_same_run(finished, output_dir)
+
+
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
+def test_a_bf16_run_resumes_as_the_same_run(text_file, tmp_path, monkeypatch, capsys):
+    assert main(flags(text_file, tmp_path / "whole", mixed_precision="auto")) == 0
+    assert "cpu, bf16" in capsys.readouterr().out
+    interrupt_at_step_7(monkeypatch)
+    assert main(flags(text_file, tmp_path / "stopped", mixed_precision="auto")) == run.INTERRUPTED
+    monkeypatch.undo()
+    assert main([f"--output-dir={tmp_path / 'stopped'}", "--resume"]) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 KILLED_IN_A_SAVE = """
