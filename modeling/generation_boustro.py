@@ -4,7 +4,8 @@ import torch
 from transformers import GenerationMixin
 
 from .cache_boustro import BoustroCache
-from .planning_boustro import IGNORE_INDEX, check_latents
+from .decoding_boustro import CharacterStep, decode, decoder_output, shares_place
+from .planning_boustro import IGNORE_INDEX, PlanInputs, check_latents
 
 
 class BoustroGenerationMixin(GenerationMixin):
@@ -74,6 +75,47 @@ class BoustroGenerationMixin(GenerationMixin):
             prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
             segments = prompt + max_cache_length // self.config.segment_length + 2
             model_kwargs["latent_noise"] = torch.randn(rows, segments, self.config.latent_size, device=self.device)
+
+    def _sample(
+        self,
+        input_ids,
+        logits_processor,
+        stopping_criteria,
+        generation_config,
+        synced_gpus=False,
+        streamer=None,
+        **model_kwargs,
+    ):
+        """Greedy search and sampling by the fast loop where its conditions hold, else by that of transformers."""
+        cache = model_kwargs.get("past_key_values")
+        if synced_gpus or not self._decodes_fast(input_ids, cache, generation_config, model_kwargs):
+            return super()._sample(
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus=synced_gpus,
+                streamer=streamer,
+                **model_kwargs,
+            )
+        logits = self._prefill(input_ids, generation_config, model_kwargs).logits[:, -1]
+        inputs = PlanInputs(**{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")})
+        step = CharacterStep(self, cache, inputs)
+        found = decode(step, input_ids, logits, logits_processor, stopping_criteria, generation_config, streamer)
+        step.write_back()
+        return decoder_output(found, cache) if generation_config.return_dict_in_generate else found["sequences"]
+
+    def _decodes_fast(self, input_ids, cache, generation_config, model_kwargs) -> bool:
+        """Whether the fast loop can do what is asked."""
+        if not isinstance(cache, BoustroCache) or model_kwargs.get("inputs_embeds") is not None:
+            return False
+        if generation_config.output_attentions or generation_config.output_hidden_states:
+            return False
+        new = input_ids.shape[1] - cache.get_seq_length()
+        if new < 1 or self.config.latent_size == 0:
+            return new >= 1
+        prompted = model_kwargs.get("prompt_lengths") is not None
+        return shares_place(cache, model_kwargs.get("attention_mask"), new, prompted)
 
     def prepare_inputs_for_generation(
         self, input_ids, *args, inputs_embeds=None, attention_mask=None, prompt_lengths=None, **kwargs

@@ -120,14 +120,17 @@ class SegmentPlanner(nn.Module):
         starts = starts & read
         plan, place = past.plan, torch.where(starts, 0, past.position)
         if bool(starts.any()):
-            latents = _choose_latents(past.segment[:, None], self.prior(context), None, inputs)
-            fresh = self.backward_decoder(latents, self.segment_length)[:, 0]
-            plan = torch.where(starts[:, None, None], fresh, plan)
+            plan = torch.where(starts[:, None, None], self.plan_segment(context, past.segment, inputs), plan)
         distance = torch.arange(self.segment_length, device=place.device) - place[:, None, None]  # (B, 1, S)
         aligned, weights = self.alignment(context, plan, distance=distance)
         position = torch.where(read, (place + 1) % self.segment_length, past.position)
         segment = past.segment + starts
         return PlanOutput(aligned=aligned, plan=plan, position=position, segment=segment, alignments=weights[:, None])
+
+    def plan_segment(self, context: torch.Tensor, segment: torch.Tensor, inputs: PlanInputs) -> torch.Tensor:
+        """The plan (B, S, Hb) of the segments numbered `segment` (B,) that start at context (B, 1, H)."""
+        latents = _choose_latents(segment[:, None], self.prior(context), None, inputs)
+        return self.backward_decoder(latents, self.segment_length)[:, 0]
 
     def _grid(self, lengths, times, segment_starts, position, length):
         if segment_starts is None and position is None:

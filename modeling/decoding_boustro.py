@@ -1,0 +1,225 @@
+"""The fast decoding loop: one character costs what its arithmetic costs."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.generation import EosTokenCriteria, MaxLengthCriteria
+from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+from .cache_boustro import BoustroCache
+from .planning_boustro import PlanInputs
+
+
+class CharacterStep:
+    r"""
+    `BoustroForCausalLM.forward` for one character a row, from a cache's state and without the work a general call
+    needs: LSTM cells in place of sequences, keys of the plan made once a segment, and a place in the segment that is
+    an ordinary number, because it is the same in all rows.
+
+    `step(ids)`: (B,) → logits (B, V). `write_back()` moves the cache on by the steps taken.
+
+    Args:
+        model: a `BoustroForCausalLM`.
+        cache: the state after a prompt; `shares_place(cache)` must hold.
+        inputs: latents, mask and noise for the segments to come.
+    """
+
+    def __init__(self, model: nn.Module, cache: BoustroCache, inputs: PlanInputs):
+        backbone = model.model
+        self.embedding, self.head, self.cache, self.inputs = backbone.embedding.weight, model.lm_head, cache, inputs
+        self.context, self.generator = _Cells(backbone.context), _Cells(backbone.generator)
+        self.context_state, self.generator_state = _unbind(cache.context_state), _unbind(cache.generator_state)
+        self.planner, self.taken = getattr(backbone, "planner", None), 0
+        if self.planner is not None:
+            self.alignment, self.length = self.planner.alignment, self.planner.segment_length
+            self.scale = cache.plan.shape[-1] ** -0.5
+            self.place, self.segment = int(cache.position[0]), cache.segment
+            self._hold(cache.plan)
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """The next logits, (B, V), after the characters `ids` (B,)."""
+        context = hidden = self.context(F.embedding(ids, self.embedding), self.context_state)
+        if self.planner is not None:
+            hidden = torch.cat([context, self._aligned(context)], 1)
+        hidden = self.generator(hidden, self.generator_state)
+        if self.generator.weights:
+            hidden = hidden + context
+        self.taken += 1
+        return self.head(hidden)
+
+    def write_back(self) -> None:
+        """Writes the state reached into the cache."""
+        cache = self.cache
+        cache.context_state, cache.generator_state = _bind(self.context_state), _bind(self.generator_state)
+        cache.seen_tokens += self.taken
+        if self.planner is not None:
+            cache.plan, cache.segment = self.plan, self.segment
+            cache.position = torch.full_like(cache.position, self.place)
+
+    def _aligned(self, context):
+        """The aligned plan (B, Hb) for this place; a new segment is planned first where one starts."""
+        if self.place == 0:
+            self._hold(self.planner.plan_segment(context[:, None], self.segment, self.inputs))
+            self.segment = self.segment + 1
+        # Alignment.forward for one query whose keys are at hand
+        query = F.linear(context, self.alignment.query.weight)[:, None]
+        first = self.alignment.max_distance - self.place
+        bias = self.alignment.distance_bias[first : first + self.length]
+        score = torch.baddbmm(bias, query, self.keys, alpha=self.scale)
+        weights = score.softmax(-1, dtype=torch.float32).to(self.plan.dtype)
+        self.place = (self.place + 1) % self.length
+        return torch.bmm(weights, self.plan)[:, 0]
+
+    def _hold(self, plan):
+        self.plan, self.keys = plan, self.alignment.key(plan).transpose(1, 2)
+
+
+class _Cells:
+    """An `LSTMStack` as one LSTM cell after another; the state is a list of pairs (h, c), changed in place."""
+
+    def __init__(self, stack):
+        self.weights = [(a.weight_ih_l0, a.weight_hh_l0, a.bias_ih_l0, a.bias_hh_l0) for a in stack.layers]
+
+    def __call__(self, x, state):
+        for i, weights in enumerate(self.weights):
+            state[i] = torch.lstm_cell(x, state[i], *weights)
+            x = state[i][0]
+        return x
+
+
+def _unbind(state):
+    return list(zip(*(part.unbind(1) for part in state), strict=True))
+
+
+def _bind(state):
+    if not state:
+        return None
+    return tuple(torch.stack(part, 1) for part in zip(*state, strict=True))
+
+
+def shares_place(cache: BoustroCache, mask: torch.Tensor | None, new: int, prompted: bool) -> bool:
+    r"""
+    Whether all rows will stand at the same place of a segment after the next call, as `CharacterStep` needs.
+
+    Args:
+        cache: the state so far, empty at the start of a text.
+        mask: (B, T), 0 on padding, or None.
+        new: characters of the next call.
+        prompted: whether segments are counted from the prompt's end, so that it ends with a new segment in every row.
+    """
+    real = None if mask is None else mask[:, -new:].bool()
+    if prompted:
+        return real is None or bool(real.any(1).all())
+    places = cache.position
+    return (real is None or bool(real.all())) and (places is None or bool((places == places[0]).all()))
+
+
+def decode(
+    step: CharacterStep,
+    ids: torch.Tensor,
+    logits: torch.Tensor,
+    logits_processor,
+    stopping_criteria,
+    generation_config,
+    streamer,
+) -> dict:
+    r"""
+    The loop of `GenerationMixin._sample`, greedy or sampling, with the same draws from the random generator.
+
+    Args:
+        step: the model, at the end of the prompt.
+        ids: (B, T), the prompt.
+        logits: (B, V), for the character after it.
+
+    Returns `sequences` (B, T + new), and `scores` and `logits`, tuples of (B, V), where the configuration asks for
+    them, else None.
+    """
+    config = generation_config
+    kept_scores = [] if config.return_dict_in_generate and config.output_scores else None
+    kept_logits = [] if config.return_dict_in_generate and config.output_logits else None
+    stop = _StopTest(stopping_criteria, ids)
+    text = _Text(ids, stopping_criteria.max_length)
+    while True:
+        logits = logits.to(copy=True, dtype=torch.float32)
+        scores = logits_processor(text.ids, logits) if logits_processor else logits
+        if kept_scores is not None:
+            kept_scores.append(scores)
+        if kept_logits is not None:
+            kept_logits.append(logits)
+        if config.do_sample:
+            tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1)
+        else:
+            tokens = scores.argmax(-1)
+        tokens = stop.pad_finished(tokens, config._pad_token_tensor)
+        text.append(tokens)
+        if streamer is not None:
+            streamer.put(tokens.cpu())
+        if stop(text.ids, tokens, kept_scores):
+            break
+        logits = step.step(tokens)
+    if streamer is not None:
+        streamer.end()
+    return {
+        "sequences": text.ids.clone(),
+        "scores": None if kept_scores is None else tuple(kept_scores),
+        "logits": None if kept_logits is None else tuple(kept_logits),
+    }
+
+
+class _Text:
+    """The ids so far, in a buffer of the final length where that is known."""
+
+    def __init__(self, ids, max_length):
+        self.length = ids.shape[1]
+        room = max(max_length - self.length, 1) if max_length is not None else self.length + 256
+        self.buffer = torch.cat([ids, ids.new_zeros(len(ids), room)], 1)
+
+    @property
+    def ids(self):
+        return self.buffer[:, : self.length]
+
+    def append(self, tokens):
+        if self.length == self.buffer.shape[1]:
+            self.buffer = torch.cat([self.buffer, torch.zeros_like(self.buffer)], 1)
+        self.buffer[:, self.length] = tokens
+        self.length += 1
+
+
+class _StopTest:
+    """`StoppingCriteriaList` over the loop; length and end mark, which nearly every call has, without its tensors."""
+
+    def __init__(self, criteria, ids):
+        self.max_length, self.end_ids, self.others = None, None, []
+        for criterion in criteria:
+            if type(criterion) is MaxLengthCriteria and criterion.max_position_embeddings is None:
+                self.max_length = criterion.max_length
+            elif type(criterion) is EosTokenCriteria and self.end_ids is None:
+                self.end_ids = criterion.eos_token_id.to(ids.device)
+            else:
+                self.others.append(criterion)
+        self.finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        self.pads = any(hasattr(criterion, "eos_token_id") for criterion in criteria)
+        self.may_finish_early = self.end_ids is not None or bool(self.others)
+
+    def pad_finished(self, tokens, pad_token_id):
+        """Rows that have ended go on with padding, where there is an end mark."""
+        if not self.pads:
+            return tokens
+        return torch.where(self.finished, pad_token_id.to(tokens.device), tokens)
+
+    def __call__(self, ids, tokens, scores):
+        """Whether every row has ended, after `tokens` (B,), the last column of `ids`."""
+        if self.max_length is not None and ids.shape[1] >= self.max_length:
+            return True
+        if not self.may_finish_early:
+            return False
+        if self.end_ids is not None:
+            self.finished |= torch.isin(tokens, self.end_ids)
+        for criterion in self.others:
+            self.finished |= criterion(ids, None if scores is None else tuple(scores))
+        return bool(self.finished.all())
+
+
+def decoder_output(found: dict, cache: BoustroCache) -> GenerateDecoderOnlyOutput:
+    """What `generate(return_dict_in_generate=True)` returns."""
+    return GenerateDecoderOnlyOutput(**found, attentions=None, hidden_states=None, past_key_values=cache)

@@ -1,0 +1,112 @@
+"""The fast loop gives what the stock loop of transformers gives, for the same arguments and the same seed."""
+
+import threading
+
+import pytest
+import torch
+from transformers import TextIteratorStreamer
+
+from boustro import BoustroTokenizer, generation_boustro
+from tests.conftest import random_ids, small_model
+from tests.modeling.test_generation import uneven_prompts
+
+MODELS = {
+    "conditional": {},
+    "standard": {"latent_prior": "standard"},
+    "plain": {"latent_size": 0},
+    "deep": {"num_context_layers": 2, "num_generator_layers": 3},
+    "plain, context only": {"latent_size": 0, "num_generator_layers": 0},
+}
+ARGUMENTS = {
+    "greedy": {},
+    "sampling": {"do_sample": True},
+    "temperature": {"do_sample": True, "temperature": 0.5},
+    "top-k and top-p": {"do_sample": True, "top_k": 9, "top_p": 0.8},
+    "min-p": {"do_sample": True, "min_p": 0.05},
+    "typical": {"do_sample": True, "typical_p": 0.7},
+    "repetition": {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
+    "bad words": {"bad_words_ids": [[5], [6, 7]], "do_sample": True},
+    "bias": {"sequence_bias": [[[8], 4.0], [[9, 10], -5.0]]},
+    "forced": {"forced_eos_token_id": 2},
+    "watermark": {"watermarking_config": {"seeding_scheme": "lefthash"}, "do_sample": True},
+    "several": {"do_sample": True, "num_return_sequences": 3},
+    "end marks": {"eos_token_id": [4, 11, 17, 23], "do_sample": True},
+    "one end mark, least length": {"eos_token_id": 12, "min_new_tokens": 4, "do_sample": True},
+}
+
+
+def run(model, ids, mask, stock, monkeypatch, **options):
+    torch.manual_seed(3)
+    with monkeypatch.context() as patch:
+        if stock:
+            patch.setattr(generation_boustro.BoustroGenerationMixin, "_decodes_fast", lambda *args: False)
+        else:
+            patch.setattr(generation_boustro.GenerationMixin, "_sample", None)
+        return model.generate(ids, attention_mask=mask, **{"max_new_tokens": 14, "pad_token_id": 0, **options})
+
+
+@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_the_fast_loop_gives_the_ids_of_the_stock_loop(changes, arguments, monkeypatch):
+    model = small_model(**changes)
+    _, ids, mask = uneven_prompts()
+    options = {"do_sample": False, "top_k": 0, **arguments}
+    fast, stock = (run(model, ids, mask, stock, monkeypatch, **options) for stock in (False, True))
+    assert torch.equal(fast, stock)
+
+
+def test_scores_logits_and_cache_are_those_of_the_stock_loop(model, monkeypatch):
+    _, ids, mask = uneven_prompts()
+    options = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, "temperature": 0.7}
+    fast, stock = (run(model, ids, mask, stock, monkeypatch, do_sample=True, **options) for stock in (False, True))
+    assert torch.equal(fast.sequences, stock.sequences)
+    assert len(fast.scores) == len(fast.logits) == 14
+    for name in ("scores", "logits"):
+        torch.testing.assert_close(torch.stack(getattr(fast, name)), torch.stack(getattr(stock, name)))
+    ours, theirs = fast.past_key_values, stock.past_key_values
+    assert ours.get_seq_length() == theirs.get_seq_length() == ids.shape[1] + 13
+    for name in ("context_state", "generator_state", "plan", "position", "segment"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+
+
+def test_generation_goes_on_from_a_returned_cache(model):
+    options = {"do_sample": False, "pad_token_id": 0, "return_dict_in_generate": True}
+    ids = random_ids(2, 8)
+    whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=18, **options).sequences
+    first = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=7, **options)
+    assert torch.equal(first.sequences, whole[:, :15])
+    more = model.generate(
+        first.sequences,
+        attention_mask=torch.ones_like(first.sequences),
+        past_key_values=first.past_key_values,
+        max_new_tokens=11,
+        **options,
+    ).sequences
+    assert torch.equal(more, whole)
+
+
+def test_stop_strings_and_streamed_text(monkeypatch):
+    tokenizer = BoustroTokenizer.train_from_iterator(["abcdefgh ijklmnopqrstuvwxyz 汉字"])
+    model = small_model(vocab_size=len(tokenizer))
+    batch = tokenizer("the end", return_tensors="pt")
+    options = {"do_sample": True, "max_new_tokens": 60, "pad_token_id": 0}
+    stopped = []
+    for stock in (False, True):
+        stop = {"stop_strings": ["a", "e"], "tokenizer": tokenizer}
+        stopped.append(run(model, batch.input_ids, batch.attention_mask, stock, monkeypatch, **options | stop))
+    assert torch.equal(*stopped) and stopped[0].shape[1] < batch.input_ids.shape[1] + 60
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+    torch.manual_seed(3)
+    thread = threading.Thread(target=model.generate, kwargs={**batch, **options, "streamer": streamer})
+    thread.start()
+    streamed = "".join(streamer)
+    thread.join()
+    ids = run(model, batch.input_ids, batch.attention_mask, False, monkeypatch, **options)
+    assert streamed == tokenizer.decode(ids[0, batch.input_ids.shape[1] :])
+
+
+def test_what_the_fast_loop_cannot_do_goes_to_the_stock_loop(model):
+    _, ids, mask = uneven_prompts()
+    mask[2] = 0  # a row without a prompt stands at another place than the others
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=9, do_sample=False, pad_token_id=0)
+    assert out.shape == (3, ids.shape[1] + 9)
