@@ -146,10 +146,7 @@ def decode(
             kept_scores.append(scores)
         if kept_logits is not None:
             kept_logits.append(logits)
-        if config.do_sample:
-            tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1)
-        else:
-            tokens = scores.argmax(-1)
+        tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1) if config.do_sample else scores.argmax(-1)
         tokens = stop.pad_finished(tokens, config._pad_token_tensor)
         text.append(tokens)
         if streamer is not None:
