@@ -35,6 +35,8 @@ class BoustroConfig(PreTrainedConfig):
             training loop moves the weight of the KL instead, so that the mean KL settles here.
         backward_weight (`float`): weight of the backward decoder's own negative log-likelihood (nats per character)
             in the training objective.
+        backward_horizon (`float`): characters over which that weight falls to 1/e from the start of a segment, so that
+            z tells first what comes next. 0: the same weight at every place.
         tie_word_embeddings (`bool`): share the embedding with the output layer; needs `embedding_size == hidden_size`.
         pad_token_id, bos_token_id, eos_token_id (`int`): special ids, as `BoustroTokenizer` numbers them.
         use_cache (`bool`): return `past_key_values` from unlabelled calls.
@@ -60,6 +62,7 @@ class BoustroConfig(PreTrainedConfig):
     word_start_dropout: float | int = 0.5
     kl_floor: float | int = 0.0
     backward_weight: float | int = 0.1
+    backward_horizon: float | int = 8
     tie_word_embeddings: bool = False
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
@@ -83,7 +86,7 @@ class BoustroConfig(PreTrainedConfig):
         for name in ("dropout", "word_start_dropout"):
             upper = 1.0 if name == "word_start_dropout" else 0.99
             _require(0 <= getattr(self, name) <= upper, name, getattr(self, name), f"a number from 0 to {upper}")
-        for name in ("kl_floor", "backward_weight"):
+        for name in ("kl_floor", "backward_weight", "backward_horizon"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
 
     def validate_special_tokens(self):

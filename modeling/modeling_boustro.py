@@ -13,7 +13,7 @@ from .cache_boustro import BoustroCache
 from .configuration_boustro import BoustroConfig
 from .generation_boustro import BoustroGenerationMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
-from .objective_boustro import floored_kl, gaussian_kl, negative_elbo, token_nll
+from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
@@ -390,14 +390,14 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         hidden = backbone.last_hidden_state if target_ids is not None else backbone.last_hidden_state[:, keep]
         logits, loss, parts = self.lm_head(self.dropout(hidden)), None, {}
         if target_ids is not None:
-            parts = self._loss_parts(logits, target_ids, backbone)
+            parts, auxiliary = self._loss_parts(logits, target_ids, backbone)
             count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
             weights = (
                 kl_weight,
                 self.config.kl_floor if kl_floor is None else kl_floor,
                 self.config.backward_weight if backward_weight is None else backward_weight,
             )
-            loss = self._objective(parts, backbone, weights, count, latents is not None)
+            loss = self._objective(parts, auxiliary, backbone, weights, count, latents is not None)
         output = BoustroCausalLMOutput(
             loss=loss,
             logits=logits,
@@ -410,7 +410,9 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         return output if return_dict is not False else output.to_tuple()
 
     def _loss_parts(self, logits, targets, backbone):
-        """Reconstruction, KL and backward likelihood in nats, not reduced over rows and segments."""
+        """Reconstruction, KL and backward likelihood in nats, not reduced over rows and segments; and the last one
+        summed as the training objective weights it."""
+        auxiliary = 0.0
         parts = {
             "reconstruction": token_nll(logits, targets).sum(1),
             "target_count": (targets != IGNORE_INDEX).sum(1),
@@ -426,10 +428,12 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
             backward_logits = self.model.planner.backward_decoder.logits(backbone.backward_states)
             parts["kl"] = kl * present
             parts["segment_count"] = present.sum(1)
-            parts["backward_nll"] = token_nll(backward_logits, backbone.segment_targets).sum((1, 2))
-        return parts
+            backward_nll = token_nll(backward_logits, backbone.segment_targets)  # (B, K, S)
+            parts["backward_nll"] = backward_nll.sum((1, 2))
+            auxiliary = discounted(backward_nll, self.config.backward_horizon).sum()
+        return parts, auxiliary
 
-    def _objective(self, parts, backbone, weights, count, latents_given):
+    def _objective(self, parts, auxiliary, backbone, weights, count, latents_given):
         """Nats per character: the objective in training, the bound in evaluation, −log p(x | z) for given latents."""
         reconstruction, kl = parts["reconstruction"], parts.get("kl")
         if kl is None or latents_given:
@@ -439,8 +443,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
         kl_weight, kl_floor, backward_weight = weights
         target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
         kl = floored_kl(kl, target_counts, kl_floor, backbone.segment_targets.shape[2])
-        auxiliary = backward_weight * parts["backward_nll"].sum() / count
-        return negative_elbo(reconstruction, kl, count, kl_weight) + auxiliary
+        return negative_elbo(reconstruction, kl, count, kl_weight) + backward_weight * auxiliary / count
 
 
 def _shift(x, fill):

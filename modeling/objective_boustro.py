@@ -35,6 +35,14 @@ def floored_kl(kl: torch.Tensor, target_counts: torch.Tensor, floor: float, segm
     return torch.maximum(kl, floor * target_counts.to(kl.dtype) / segment_length)
 
 
+def discounted(nll: torch.Tensor, horizon: float) -> torch.Tensor:
+    """Σ exp(−place / horizon) · nll over the places of each segment, (…, S) → (…); the plain sum for a horizon of 0."""
+    if horizon <= 0:
+        return nll.sum(-1)
+    places = torch.arange(nll.shape[-1], device=nll.device, dtype=nll.dtype)
+    return nll @ torch.exp(-places / horizon)
+
+
 def negative_elbo(
     reconstruction: torch.Tensor, kl: torch.Tensor, target_count: torch.Tensor | int, kl_weight: float = 1.0
 ) -> torch.Tensor:

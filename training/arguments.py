@@ -55,7 +55,7 @@ class ModelArguments:
     checkpoint: str | None = option(
         None,
         "Start from the weights and the tokenizer of this saved model (folder or Hub id). Its sizes stay; dropout, "
-        "word_start_dropout, kl_floor and backward_weight may be changed on the command line.",
+        "word_start_dropout, kl_floor, backward_weight and backward_horizon may be changed on the command line.",
     )
     embedding_size: int | None = option(None, "Size of a character embedding.")
     hidden_size: int | None = option(None, "Units of each layer of the context and generator LSTMs.")
@@ -74,10 +74,11 @@ class ModelArguments:
         None, "Nats per segment at which training holds the KL; 0 trains on the pure bound."
     )
     backward_weight: float | None = option(None, "Weight of the backward decoder's own likelihood.")
+    backward_horizon: float | None = option(None, "Characters over which that weight falls to 1/e; 0: it does not.")
     tie_word_embeddings: bool | None = option(None, "Share the embedding with the output layer (true or false).")
 
 
-CHANGEABLE_OF_CHECKPOINT = ("dropout", "word_start_dropout", "kl_floor", "backward_weight")
+CHANGEABLE_OF_CHECKPOINT = ("dropout", "word_start_dropout", "kl_floor", "backward_weight", "backward_horizon")
 
 
 @dataclass

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -58,7 +60,7 @@ def test_loss_is_the_bound_computed_from_its_parts_by_hand(model):
 
 
 def test_training_objective_adds_floor_annealing_and_backward_term():
-    model = small_model(kl_floor=50.0, backward_weight=0.3, dropout=0.0, word_start_dropout=0.0)
+    model = small_model(kl_floor=50.0, backward_weight=0.3, backward_horizon=0, dropout=0.0, word_start_dropout=0.0)
     ids, noise = random_ids(2, 11), torch.randn(2, 2, 4)
     bound = model(ids, labels=ids, latent_noise=noise)
     objective = model.train()(ids, labels=ids, latent_noise=noise, kl_weight=0.5)
@@ -66,6 +68,20 @@ def test_training_objective_adds_floor_annealing_and_backward_term():
     expected = (bound.reconstruction.sum() + 0.5 * floored.sum() + 0.3 * bound.backward_nll.sum()) / 20
     assert objective.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert bound.loss.item() == pytest.approx(((bound.reconstruction.sum() + bound.kl.sum()) / 20).item(), rel=1e-5)
+
+
+def test_the_backward_term_counts_less_further_from_a_segments_start():
+    ids, noise, losses = random_ids(2, 11), torch.zeros(2, 2, 4), {}
+    for weight in (0.0, 1.0):
+        model = small_model(backward_weight=weight, backward_horizon=2, dropout=0.0, word_start_dropout=0.0).train()
+        output = model(ids, labels=ids, latent_noise=noise)
+        losses[weight] = output.loss
+    latents = output.latents[:, :2]
+    decoder = model.model.planner.backward_decoder
+    log_p = F.log_softmax(decoder.logits(decoder(latents)), -1)  # (2, 2, 5, V)
+    nll = -log_p.gather(-1, ids[:, 1:].unflatten(1, (2, 5))[..., None])[..., 0]
+    expected = sum(nll[:, :, place].sum() * math.exp(-place / 2) for place in range(5)) / 20
+    assert (losses[1.0] - losses[0.0]).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_backward_nll_is_that_of_the_targets_under_the_backward_logits(model):

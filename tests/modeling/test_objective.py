@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from boustro.objective_boustro import floored_kl, gaussian_kl, negative_elbo, sample_gaussian, token_nll
+from boustro.objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, sample_gaussian, token_nll
 
 
 def test_gaussian_kl_against_the_closed_form_by_hand():
@@ -42,3 +42,9 @@ def test_floor_is_shared_by_length():
 def test_negative_elbo_by_hand():
     value = negative_elbo(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 12, kl_weight=0.5)
     assert value.item() == pytest.approx((30 + 0.5 * 6) / 12)
+
+
+def test_discount_by_hand():
+    nll = torch.tensor([[1.0, 2.0, 4.0]])
+    assert discounted(nll, 2).item() == pytest.approx(1 + 2 * math.exp(-0.5) + 4 * math.exp(-1))
+    assert discounted(nll, 0).item() == pytest.approx(7.0)
