@@ -36,7 +36,7 @@ def floored_kl(kl: torch.Tensor, target_counts: torch.Tensor, floor: float, segm
 
 
 def discounted(nll: torch.Tensor, horizon: float) -> torch.Tensor:
-    """Σ exp(−place / horizon) · nll over the places of each segment, (…, S) → (…); the plain sum for a horizon of 0."""
+    """Σ exp(−place / horizon) · nll over the places of each segment, (…, S) → (…); a horizon of 0 is the plain sum."""
     if horizon <= 0:
         return nll.sum(-1)
     places = torch.arange(nll.shape[-1], device=nll.device, dtype=nll.dtype)
