@@ -6,8 +6,9 @@ Captions (left out without `--captions`, seed 0): one model at a second operatin
 sentence, with a backward decoder that is trained on all of it) and one as the recipe has it. `posterior_error_rate` is
 the share of wrong characters (edits per character) of held-out sentences written greedily from their posterior mean,
 `swapped_error_rate` from another sentence's and `prior_error_rate` from a draw of the prior; `kl` and `swap_loss` are
-nats a sentence, the second lost when sentences exchange their latents, `swap_share` their quotient (at least 0.6 is the
-target); `nats` is the bound per character. Sentences longer than the recipe's segment are cut into pieces of its length.
+nats a sentence, the second lost when sentences exchange their latents, `swap_share` their quotient (at least 0.6 is
+the target); `nats` is the bound per character. Sentences longer than the recipe's segment are cut into pieces of its
+length.
 
 Probe: IMDb and Yelp sentences of `--data`, 80 % to train and 20 % to test, stratified by file and label, one split a
 seed. A model is trained on the training sentences without their labels (and on the lines of `--pretrain`); then an L2

@@ -62,7 +62,7 @@ class BoustroConfig(PreTrainedConfig):
     word_start_dropout: float | int = 0.5
     kl_floor: float | int = 0.0
     backward_weight: float | int = 0.1
-    backward_horizon: float | int = 8
+    backward_horizon: float | int = 0
     tie_word_embeddings: bool = False
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1

@@ -60,7 +60,7 @@ def test_loss_is_the_bound_computed_from_its_parts_by_hand(model):
 
 
 def test_training_objective_adds_floor_annealing_and_backward_term():
-    model = small_model(kl_floor=50.0, backward_weight=0.3, backward_horizon=0, dropout=0.0, word_start_dropout=0.0)
+    model = small_model(kl_floor=50.0, backward_weight=0.3, dropout=0.0, word_start_dropout=0.0)
     ids, noise = random_ids(2, 11), torch.randn(2, 2, 4)
     bound = model(ids, labels=ids, latent_noise=noise)
     objective = model.train()(ids, labels=ids, latent_noise=noise, kl_weight=0.5)
