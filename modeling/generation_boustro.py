@@ -14,7 +14,12 @@ class BoustroGenerationMixin(GenerationMixin):
 
     The prompt is cut into segments from its start, the last one ending where the prompt ends; each gets a latent
     from the posterior. Every later segment is planned from the prior. Sampling (`do_sample=True`) draws latents;
-    greedy and beam search use the mean. `generate(latents=z)`, z (B, K, Z), replaces the first K planned segments.
+    greedy and beam search use the mean. Beside the arguments of transformers, `generate` takes
+
+    - `latents`: (B, K, Z), in place of the first K planned segments;
+    - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned
+      like that one. Needs the tokenizer as [`BoustroLatentsMixin.encode`] does;
+    - `latent_temperature`: factor of the prior's standard deviation when latents are drawn (`do_sample=True`).
 
     All random numbers for latents are drawn before the first step, so that generation with and without the cache
     plans alike.
@@ -23,6 +28,24 @@ class BoustroGenerationMixin(GenerationMixin):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
+
+    def generate(self, inputs=None, *args, latents_from=None, **kwargs):
+        """As in transformers; see the class for the arguments that steer the latents."""
+        if latents_from is not None:
+            if kwargs.get("latents") is not None:
+                raise ValueError("latents and latents_from were both given, expected one of them.")
+            means = self.encode(latents_from, kwargs.get("tokenizer")).mean
+            given = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if name in kwargs), inputs)
+            rows = 1 if given is None else len(given)
+            kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
+        return super().generate(inputs, *args, **kwargs)
+
+    def _validate_model_kwargs(self, model_kwargs):
+        """Our own argument is no argument of `forward`, for which transformers takes what it does not know."""
+        temperature = model_kwargs.get("latent_temperature")
+        if temperature is not None and not (isinstance(temperature, int | float) and temperature >= 0):
+            raise ValueError(f"latent_temperature is {temperature!r}, expected 0 or a positive number.")
+        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k != "latent_temperature"})
 
     @torch.no_grad()
     def _maybe_prepare_encoder_kwargs_for_generation(
@@ -68,13 +91,15 @@ class BoustroGenerationMixin(GenerationMixin):
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
+        temperature = model_kwargs.pop("latent_temperature", None)
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = BoustroCache()
         if generation_config.do_sample and self.config.latent_size > 0:
             rows = batch_size * max(generation_config.num_beams, generation_config.num_return_sequences)
             prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
             segments = prompt + max_cache_length // self.config.segment_length + 2
-            model_kwargs["latent_noise"] = torch.randn(rows, segments, self.config.latent_size, device=self.device)
+            noise = torch.randn(rows, segments, self.config.latent_size, device=self.device)
+            model_kwargs["latent_noise"] = noise if temperature is None else noise * temperature
 
     def _sample(
         self,

@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput
 from .cache_boustro import BoustroCache
 from .configuration_boustro import BoustroConfig
 from .generation_boustro import BoustroGenerationMixin
+from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
@@ -289,7 +290,7 @@ def _model_output(hidden, cache, plan, output_alignments):
     )
 
 
-class BoustroForCausalLM(BoustroPreTrainedModel, BoustroGenerationMixin):
+class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGenerationMixin):
     """A boustro backbone with a softmax over the vocabulary: P(x_t | x_<t, z)."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embedding.weight"}  # noqa: RUF012

@@ -1,0 +1,142 @@
+"""Latent operations against the same thing done by hand."""
+
+import math
+
+import pytest
+import torch
+
+from boustro import BoustroTokenizer
+from boustro.latents_boustro import _arc
+from tests.conftest import small_model
+
+TEXTS = ["the cat", "a much longer text", "汉字"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BoustroTokenizer.train_from_iterator(["abcdefghijklmnopqrstuvwxyz 汉字"])
+
+
+@pytest.fixture(params=["conditional", "standard"])
+def any_model(request, tokenizer):
+    return small_model(vocab_size=len(tokenizer), latent_prior=request.param)
+
+
+def ids_of(model, tokenizer, text):
+    ids = tokenizer(text).input_ids
+    return torch.tensor([ids + [2] * (model.config.latent_prior == "standard")])
+
+
+def test_encoding_a_batch_is_encoding_each_text(any_model, tokenizer):
+    found = any_model.encode(TEXTS, tokenizer)
+    for i, text in enumerate(TEXTS):
+        ids = ids_of(any_model, tokenizer, text)
+        output = any_model(ids, labels=ids, latent_noise=torch.zeros(1, 0, 4))
+        count = -(-(ids.shape[1] - 1) // 5)
+        assert found.segment_count[i] == count
+        torch.testing.assert_close(found.mean[i, :count], output.posterior_mean[0, :count])
+        assert not found.mean[i, count:].any()
+    again = any_model.encode(ids_of(any_model, tokenizer, TEXTS[1]))
+    torch.testing.assert_close(again.mean[0], found.mean[1])
+
+
+def test_reconstructions_are_greedy_texts_from_the_posterior_mean(any_model, tokenizer):
+    written = any_model.reconstruct(TEXTS, tokenizer)
+    latents = any_model.encode(TEXTS, tokenizer).mean
+    start = torch.full((3, 1), 1)
+    longest = max(ids_of(any_model, tokenizer, text).shape[1] - 1 for text in TEXTS)
+    options = {"max_new_tokens": longest, "do_sample": False, "pad_token_id": 0}
+    ids = any_model.generate(start, attention_mask=torch.ones_like(start), latents=latents, **options)
+    assert written == tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+
+
+def test_interpolation_goes_from_one_text_to_the_other(any_model, tokenizer):
+    a, b = TEXTS[0], "the dog"
+    ends = any_model.encode([a, b], tokenizer).mean
+    length = ends.shape[1] * 5
+    expected = any_model.decode_latents(ends, tokenizer, max_new_tokens=length)
+    for spherical in (False, True):
+        texts = any_model.interpolate(a, b, steps=5, spherical=spherical, tokenizer=tokenizer)
+        assert len(texts) == 5 and [texts[0], texts[-1]] == expected
+    middle = any_model.decode_latents(ends.mean(0, keepdim=True), tokenizer, max_new_tokens=length)
+    assert any_model.interpolate(a, b, steps=3, tokenizer=tokenizer)[1] == middle[0]
+    with pytest.raises(ValueError, match="steps is 1"):
+        any_model.interpolate(a, b, steps=1, tokenizer=tokenizer)
+
+
+def test_spherical_interpolation_keeps_the_length(any_model):
+    a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+    way = _arc(a, b, torch.tensor([0.0, 1 / 3, 1.0])[:, None, None])
+    assert torch.allclose(
+        way[:, 0], torch.tensor([[3.0, 0.0], [3 * math.cos(math.pi / 6), 1.5], [0.0, 3.0]]), atol=1e-5
+    )
+    assert torch.equal(_arc(a, a, torch.tensor([0.5])[:, None, None])[0], a)
+
+
+def test_samples_of_the_prior_are_texts_of_their_latents(any_model, tokenizer):
+    torch.manual_seed(0)
+    samples = any_model.sample_prior(3, tokenizer=tokenizer)
+    assert samples.latents.shape == (3, 1, 4) and samples.texts == any_model.decode_latents(samples.latents, tokenizer)
+    still = any_model.sample_prior(2, temperature=0.0, tokenizer=tokenizer).latents
+    assert torch.equal(still[0], still[1])
+
+
+def test_backward_drafts_are_the_likeliest_characters(any_model, tokenizer):
+    latents = torch.randn(2, 3, 4)
+    drafts = any_model.backward(latents, tokenizer)
+    decoder = any_model.model.planner.backward_decoder
+    ids = decoder.logits(decoder(latents))[1, 2].argmax(-1).tolist()
+    ids = ids[: ids.index(2)] if 2 in ids else ids
+    assert len(drafts) == 2 and len(drafts[0]) == 3
+    assert drafts[1][2] == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_scores_are_the_bound_and_tighten_with_samples(any_model, tokenizer):
+    torch.manual_seed(0)
+    bound = torch.stack([any_model.score(TEXTS, tokenizer=tokenizer).nats for _ in range(200)])
+    tight = any_model.score(TEXTS, samples=400, tokenizer=tokenizer)
+    assert (tight.nats <= bound.mean(0) + 3 * bound.std(0) / 200**0.5).all()
+    by_one = torch.stack([any_model.score(TEXTS, samples=1, tokenizer=tokenizer).nats for _ in range(400)])
+    assert torch.allclose(by_one.mean(0), bound.mean(0), rtol=0.02)  # one sample is an estimate of the ELBO
+    counts = [ids_of(any_model, tokenizer, text).shape[1] - 1 for text in TEXTS]
+    assert tight.characters.tolist() == counts
+    assert torch.allclose(tight.bits_per_character, tight.nats / torch.tensor(counts) / math.log(2))
+
+
+def test_scores_of_a_plain_model_are_exact_and_do_not_depend_on_the_batch(tokenizer):
+    model = small_model(vocab_size=len(tokenizer), latent_size=0)
+    scores = model.score(TEXTS, tokenizer=tokenizer)
+    ids = torch.tensor([tokenizer(TEXTS[2]).input_ids])
+    expected = -model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None]).sum()
+    assert scores.nats[2].item() == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="encode needs latents"):
+        model.encode(TEXTS, tokenizer)
+
+
+def test_generation_is_planned_like_a_text_and_its_latents_are_scaled(any_model, tokenizer):
+    prompt = tokenizer("so", return_tensors="pt")
+    options = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 0, "tokenizer": tokenizer}
+    like = any_model.generate(**prompt, latents_from=TEXTS[1], **options)
+    latents = any_model.encode(TEXTS[1], tokenizer).mean
+    assert torch.equal(like, any_model.generate(**prompt, latents=latents, **options))
+    assert not torch.equal(like, any_model.generate(**prompt, **options))
+    with pytest.raises(ValueError, match="expected one of them"):
+        any_model.generate(**prompt, latents=latents, latents_from=TEXTS[1], **options)
+    # from <bos> alone and with one candidate a step, all chance lies in the latents that are planned
+    sampling = {**options, "do_sample": True, "top_k": 1, "bos_token_id": 1}
+    texts = [any_model.generate(latent_temperature=temperature, **sampling) for temperature in (0.0, 0.0, 3.0)]
+    assert torch.equal(texts[0], texts[1]) and not torch.equal(texts[0], texts[2])
+    with pytest.raises(ValueError, match="latent_temperature is -1"):
+        any_model.generate(**prompt, latent_temperature=-1, **sampling)
+
+
+def test_what_is_no_text_is_refused_in_a_sentence(any_model, tokenizer):
+    for texts, message in (([], "texts holds nothing"), ([3], "texts holds int"), ([""], "a text is empty")):
+        if texts == [""] and any_model.config.latent_prior == "standard":
+            continue  # an empty document is its end mark
+        with pytest.raises(ValueError, match=message):
+            any_model.encode(texts, tokenizer)
+    with pytest.raises(ValueError, match="no tokenizer was given"):
+        any_model.encode("text")
+    with pytest.raises(ValueError, match="latents has the shape"):
+        any_model.backward(torch.zeros(2, 3), tokenizer)
