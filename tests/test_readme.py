@@ -27,7 +27,7 @@ def home(tmp_path_factory) -> Path:
 def test_snippets_run(readme, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     snippets = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.S)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     names = {}
     for snippet in snippets:
         exec(re.sub(r"max_new_tokens=\d+", "max_new_tokens=5", snippet), names)
