@@ -18,6 +18,7 @@ from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elb
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
+HORIZONS = 6  # in training, places of a segment beyond so many backward horizons weigh nothing (exp(−6) = 0.0025)
 AUTO_MAP = {
     "AutoConfig": "configuration_boustro.BoustroConfig",
     "AutoModel": "modeling_boustro.BoustroModel",
@@ -69,7 +70,8 @@ class BoustroCausalLMOutput(ModelOutput):
         logits: (B, T, V).
         reconstruction: (B,), −log p(x | z) summed over a row's targets.
         kl: (B, K), KL(q ‖ p) of each segment; 0 where a row has fewer segments.
-        backward_nll: (B,), −log likelihood of the row's targets under the backward decoder.
+        backward_nll: (B,), −log likelihood of the row's targets under the backward decoder; in training mode with a
+            `backward_horizon`, of the first six horizons of each segment alone.
         target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
         latents: (B, K, Z), the z that were used.  posterior_mean: (B, K, Z), where labels were given.
         alignments: (B, K, S, S), if asked for.  past_key_values: the cache, if asked for.
@@ -426,13 +428,21 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
                 backbone.prior_mean,
                 backbone.prior_log_variance,
             )
-            backward_logits = self.model.planner.backward_decoder.logits(backbone.backward_states)
             parts["kl"] = kl * present
             parts["segment_count"] = present.sum(1)
-            backward_nll = token_nll(backward_logits, backbone.segment_targets)  # (B, K, S)
+            places = self._backward_places(backbone.segment_targets.shape[2])
+            backward_logits = self.model.planner.backward_decoder.logits(backbone.backward_states[:, :, :places])
+            backward_nll = token_nll(backward_logits, backbone.segment_targets[:, :, :places])  # (B, K, places)
             parts["backward_nll"] = backward_nll.sum((1, 2))
             auxiliary = discounted(backward_nll, self.config.backward_horizon).sum()
         return parts, auxiliary
+
+    def _backward_places(self, segment_length):
+        """Places of a segment whose backward likelihood is computed: in training, those that weigh something."""
+        horizon = self.config.backward_horizon
+        if not self.training or horizon <= 0:
+            return segment_length
+        return min(math.ceil(HORIZONS * horizon), segment_length)
 
     def _objective(self, parts, auxiliary, backbone, weights, count, latents_given):
         """Nats per character: the objective in training, the bound in evaluation, −log p(x | z) for given latents."""

@@ -84,6 +84,18 @@ def test_the_backward_term_counts_less_further_from_a_segments_start():
     assert (losses[1.0] - losses[0.0]).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_training_leaves_out_places_far_beyond_the_horizon_and_evaluation_does_not():
+    ids, latents = random_ids(2, 11), torch.randn(2, 2, 4)
+    model = small_model(backward_horizon=1 / 6, dropout=0.0, word_start_dropout=0.0)
+    whole = model(ids, labels=ids, latents=latents).backward_nll
+    first = model.train()(ids, labels=ids, latents=latents).backward_nll
+    decoder = model.model.planner.backward_decoder
+    log_p = F.log_softmax(decoder.logits(decoder(latents)), -1)
+    nll = -log_p.gather(-1, ids[:, 1:].unflatten(1, (2, 5))[..., None])[..., 0]  # (2, 2, 5)
+    assert torch.allclose(whole, nll.sum((1, 2)), rtol=1e-4)
+    assert torch.allclose(first, nll[:, :, 0].sum(1), rtol=1e-4)
+
+
 def test_backward_nll_is_that_of_the_targets_under_the_backward_logits(model):
     ids, latents = random_ids(1, 6), torch.randn(1, 2, 4)
     output = model(ids, labels=ids, latents=latents)
