@@ -14,29 +14,30 @@ import torch
 
 from boustro.cache_boustro import BoustroCache
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch
+from boustro.distributions_boustro import LOG_TWO_PI, log_normal
 from boustro.evaluation.reading import WINDOW_POSITIONS, count_characters, read_batch, single_rows
-from boustro.objective_boustro import gaussian_kl, sample_gaussian, token_nll
+from boustro.objective_boustro import sample_gaussian, token_nll, unit_kl
 from boustro.tokenization_boustro import START
 
 ACTIVE_VARIANCE = 0.01  # a unit is active if its posterior mean varies more (Burda et al. 2016, section 5.2)
 PAIRS = 1 << 22  # sample-posterior pairs in memory at once when the aggregate posterior is estimated
 DRAWS = 8  # of z from each posterior, for the mutual information
 SHOWN_PLACES = 64  # of a segment, in a picture of its alignment
-LOG_TWO_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class Posteriors:
-    """q(z | x) and p(z) of N segments, all (N, Z), float64 on the CPU.
+    """What is known of z for N segments, float64 on the CPU.
 
     Attributes:
+        mean, log_variance: (N, Z), of q(z | x).
+        unit_kl: (N, Z), nats by which q lies from p(z) in each unit by itself (see `unit_kl` of the objective).
         characters, words: (N,) int64, target ids of each segment and the words that start in it.
     """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
-    prior_mean: torch.Tensor
-    prior_log_variance: torch.Tensor
+    unit_kl: torch.Tensor
     characters: torch.Tensor
     words: torch.Tensor
 
@@ -98,7 +99,7 @@ def examine(
     Returns the posteriors of these segments, and a dict: `prior_loss_per_segment`, the nats of reconstruction that
     are lost when every latent is drawn from its prior instead of its posterior; `backward_nats`, −log likelihood of
     the backward decoder, per character; `mutual_information` and, for a standard prior, `aggregate_kl`, KL(q(z) ‖
-    p(z)), per segment (see `mutual_information`); `unit_kl`, a list of Z, the mean KL of each unit;
+    p(z)), per segment (see `mutual_information`); `unit_kl`, a list of Z, the mean KL of each unit by itself;
     `examined_segments`. All None without latents or with a single segment.
     """
     cache = BoustroCache() if carries_state else None
@@ -112,7 +113,7 @@ def examine(
             backbone = read_batch(model.model, batch, cache, seed, index)
             noise = np.random.default_rng([seed, index, 2]).standard_normal(backbone.latents.shape, dtype=np.float32)
             noise = torch.from_numpy(noise).to(model.device)
-            drawn = sample_gaussian(backbone.prior_mean, backbone.prior_log_variance, noise)
+            drawn = backbone.prior.sample(noise)
             own = _read_with(model, batch, before, backbone.latents)
             other = _read_with(model, batch, before, drawn)
             loss += float((other.reconstruction - own.reconstruction).double().sum())
@@ -124,7 +125,7 @@ def examine(
         names = ("prior_loss_per_segment", "backward_nats", "mutual_information", "aggregate_kl", "unit_kl")
         return dict.fromkeys((*names, "examined_segments")), None
     posteriors = Posteriors(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
-    information, kl = mutual_information(posteriors, seed), kl_per_unit(posteriors)
+    information, kl = mutual_information(posteriors, seed), posteriors.unit_kl.mean(0)
     figures = {
         "prior_loss_per_segment": loss / found,
         "backward_nats": backward / characters,
@@ -145,8 +146,9 @@ def _read_with(model: torch.nn.Module, batch: Batch, before: BoustroCache | None
 def posteriors_of(backbone, batch: Batch) -> Posteriors:
     """The posteriors of the segments with a target in the backbone's output for a batch."""
     present = (backbone.segment_targets != IGNORE_INDEX).any(-1).cpu()  # (B, K)
-    names = ("posterior_mean", "posterior_log_variance", "prior_mean", "prior_log_variance")
-    gaussians = [getattr(backbone, name).cpu()[present].double() for name in names]
+    posterior = backbone.posterior_mean, backbone.posterior_log_variance
+    values = (*posterior, unit_kl(*posterior, backbone.latents, backbone.prior))
+    gaussians = [value.cpu()[present].double() for value in values]
     real = torch.from_numpy(batch.target_ids != IGNORE_INDEX)
     starts = real & torch.from_numpy(batch.word_starts == START)
     segment = _segment_numbers(batch, backbone.segment_targets.shape[-1])
@@ -159,12 +161,6 @@ def _segment_numbers(batch: Batch, segment_length: int) -> torch.Tensor:
     if batch.segment_starts is not None:
         return torch.from_numpy(batch.segment_starts.cumsum(1) - 1)
     return (torch.arange(batch.input_ids.shape[1]) // segment_length).expand(batch.input_ids.shape)
-
-
-def kl_per_unit(posteriors: Posteriors) -> torch.Tensor:
-    """KL(q(z | x) ‖ p(z)) of each latent unit, averaged over the segments: (Z,), nats per segment."""
-    q, p = (posteriors.mean, posteriors.log_variance), (posteriors.prior_mean, posteriors.prior_log_variance)
-    return gaussian_kl(*(x[..., None] for x in (*q, *p))).mean(0)
 
 
 def active_units(means: torch.Tensor) -> int:
@@ -248,7 +244,7 @@ def log_importance_weights(
     chunk = chunk or max(WINDOW_POSITIONS // targets.shape[1], 1)
     backbone = model.model(**inputs, latent_noise=torch.zeros(1, 0, model.config.latent_size, device=model.device))
     posterior = backbone.posterior_mean.double(), backbone.posterior_log_variance.double()  # (1, K, Z)
-    prior = backbone.prior_mean.double(), backbone.prior_log_variance.double()
+    prior = backbone.prior.double()
     weights = []
     for start in range(0, samples, chunk):
         rows = min(chunk, samples - start)
@@ -258,14 +254,9 @@ def log_importance_weights(
         repeated = {name: value.expand(rows, -1) for name, value in text.items()}
         logits = model(**repeated, latents=latents, use_cache=False).logits
         likelihood = -token_nll(logits, targets.expand(rows, -1)).double().sum(1)
-        ratio = (log_normal(latents, *prior) - log_normal(latents, *posterior)).sum((1, 2))
+        ratio = (prior.log_prob(latents) - log_normal(latents, *posterior).sum(-1)).sum(1)
         weights.append((likelihood + ratio).cpu())
     return torch.cat(weights)
-
-
-def log_normal(x: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """log N(x; mean, exp(log_variance)), for each element."""
-    return -0.5 * ((x - mean).square() * torch.exp(-log_variance) + log_variance + LOG_TWO_PI)
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 from boustro.cache_boustro import BoustroCache
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch, Streams
 from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.evaluation.latents import importance_weighted_bound, log_normal
+from boustro.distributions_boustro import log_normal
+from boustro.evaluation.latents import importance_weighted_bound
 from boustro.evaluation.reading import count_characters
 from boustro.objective_boustro import sample_gaussian, token_nll
 
@@ -53,10 +54,10 @@ def _weights(model, inputs, reader, cache, particles, rng) -> torch.Tensor:
     no_noise = torch.zeros(len(targets), 0, model.config.latent_size, device=device)
     backbone = model.model(**inputs, past_key_values=reader, use_cache=True, latent_noise=no_noise)
     posterior = [part.double() for part in (backbone.posterior_mean, backbone.posterior_log_variance)]  # (R, 1, Z)
-    prior = [part.double() for part in (backbone.prior_mean, backbone.prior_log_variance)]
+    prior = backbone.prior.double()
     noise = torch.from_numpy(rng.standard_normal((len(targets), particles, model.config.latent_size)))
     latents = sample_gaussian(*posterior, noise.to(device))  # (R, N, Z)
-    ratio = (log_normal(latents, *prior) - log_normal(latents, *posterior)).sum(-1)
+    ratio = prior.log_prob(latents) - log_normal(latents, *posterior).sum(-1)
     # every particle starts a segment here: what the cache knows of the last one is not needed
     cache.plan = cache.position = cache.segment = None
     ids = inputs["input_ids"].repeat_interleave(particles, 0)

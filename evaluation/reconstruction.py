@@ -10,7 +10,6 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from boustro.data_scripts.batches import Batch
 from boustro.evaluation.character_error_rate import CharacterErrorRate
-from boustro.objective_boustro import sample_gaussian
 
 BUCKET = 16  # positions that one figure of `by_position` takes together
 
@@ -56,10 +55,10 @@ def reconstruct(
         inputs = batch.tensors(slice(None), model.device)
         means = torch.zeros(len(batch.input_ids), 0, model.config.latent_size, device=model.device)
         backbone = model.model(**inputs, latent_noise=means)
-        noise = np.random.default_rng([seed, index]).standard_normal(backbone.prior_mean.shape, dtype=np.float32)
-        noise = torch.from_numpy(noise).to(model.device)
-        drawn = sample_gaussian(backbone.prior_mean, backbone.prior_log_variance, noise)
         own = backbone.posterior_mean
+        noise = np.random.default_rng([seed, index]).standard_normal(own.shape, dtype=np.float32)
+        noise = torch.from_numpy(noise).to(model.device)
+        drawn = backbone.prior.sample(noise)
         prompt_length = prompt_segments * model.config.segment_length
         prompt, targets = inputs["input_ids"][:, : prompt_length + 1], inputs["target_ids"][:, prompt_length:]
         original = targets.masked_fill(targets < 0, model.config.pad_token_id)

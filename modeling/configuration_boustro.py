@@ -23,6 +23,7 @@ class BoustroConfig(PreTrainedConfig):
             embedding → LSTM → linear language model.
         latent_prior (`"conditional"` or `"standard"`): `"conditional"` predicts the prior of a segment's latent from
             the text before it; `"standard"` is N(0, I), for short documents.
+        prior_components (`int`): Gaussians that the conditional prior mixes.
         segment_length (`int`): the number S of characters that share one latent.
         encoder_hidden_size (`int`): size of the posterior encoder's LSTM.
         backward_hidden_size (`int`): size Hb of the states of the backward decoder, which are the plan.
@@ -55,6 +56,7 @@ class BoustroConfig(PreTrainedConfig):
     num_generator_layers: int = 1
     latent_size: int = 32
     latent_prior: Literal["conditional", "standard"] = "conditional"
+    prior_components: int = 64
     segment_length: int = 128
     encoder_hidden_size: int = 128
     backward_hidden_size: int = 64
@@ -73,7 +75,7 @@ class BoustroConfig(PreTrainedConfig):
         """Every size is a positive number of units."""
         positive = ("vocab_size", "embedding_size", "hidden_size", "num_context_layers", "segment_length")
         if self.latent_size > 0:
-            positive += ("encoder_hidden_size", "backward_hidden_size")
+            positive += ("prior_components", "encoder_hidden_size", "backward_hidden_size")
             layers = self.num_generator_layers
             _require(layers >= 1, "num_generator_layers", layers, "at least 1 (0 only with latent_size=0)")
         for name in positive:

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import ModelOutput
 
-from .objective_boustro import gaussian_kl, sample_gaussian, token_nll
+from .distributions_boustro import log_normal
+from .objective_boustro import kl_to_prior, token_nll
 from .planning_boustro import IGNORE_INDEX, check_latents
 
 
@@ -115,9 +116,9 @@ class BoustroLatentsMixin:
         self._need_latents("sample_prior")
         tokenizer = self._tokenizer(tokenizer)
         start = torch.full((count, 1), self.config.bos_token_id, device=self.device)
-        prior = self.model(start, use_cache=False)
-        noise = torch.randn_like(prior.prior_mean) * temperature
-        latents = sample_gaussian(prior.prior_mean, prior.prior_log_variance, noise)
+        prior = self.model(start, use_cache=False).prior
+        noise = torch.randn(count, 1, self.config.latent_size, device=self.device) * temperature
+        latents = prior.sample(noise)
         return BoustroSamples(texts=self.decode_latents(latents, tokenizer, **options), latents=latents)
 
     @torch.no_grad()
@@ -184,11 +185,11 @@ class BoustroLatentsMixin:
         """(N,) float64: log p(x | z) − KL, or with a draw's own density log p(x, z) − log q(z | x)."""
         found = self._evaluate(ids, targets, sample=True)
         nats = token_nll(self.lm_head(found.last_hidden_state), targets).double().sum(1)
-        q, p = (found.posterior_mean, found.posterior_log_variance), (found.prior_mean, found.prior_log_variance)
+        posterior = found.posterior_mean, found.posterior_log_variance
         if analytic:
-            cost = gaussian_kl(*q, *p)
+            cost = kl_to_prior(*posterior, found.latents, found.prior)
         else:
-            cost = (_log_normal(found.latents, *q) - _log_normal(found.latents, *p)).sum(-1)
+            cost = log_normal(found.latents, *posterior).sum(-1) - found.prior.log_prob(found.latents)
         return -nats - (cost * self._present(targets)).double().sum(1)
 
     def _evaluate(self, ids, targets, sample=False):
@@ -255,10 +256,6 @@ class BoustroLatentsMixin:
     def _need_latents(self, name):
         if self.config.latent_size == 0:
             raise ValueError(f"{name} needs latents, but this model has latent_size=0: a plain language model.")
-
-
-def _log_normal(x, mean, log_variance):
-    return -0.5 * ((x - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi))
 
 
 def _arc(start, stop, along):

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from .distributions_boustro import GaussianMixture
+
 # codes of `word_starts`: 0 inside a word, 1 at its start, 2 unknown
 NUM_WORD_START_CODES = 3
 WORD_UNKNOWN = 2
@@ -106,10 +108,12 @@ class PosteriorEncoder(nn.Module):
 
 class Prior(nn.Module):
     r"""
-    p(z_k | context). `"conditional"`: a two-layer network on the context state at the segment's start; `"standard"`:
-    N(0, I), with no parameters.
+    p(z_k | context), a [`GaussianMixture`]. `"conditional"`: its components are the same for all segments, and a
+    two-layer network on the context state at the segment's start gives their weights, so that what comes next may be
+    one thing or another (as the VampPrior of Tomczak & Welling 2018, but predicted); `"standard"`: N(0, I), with no
+    parameters.
 
-    `forward(context)`: (B, K, H) → mean and log variance, each (B, K, Z).
+    `forward(context)`: (B, K, H) → mixture with log weights (B, K, C).
     """
 
     def __init__(self, config):
@@ -117,15 +121,19 @@ class Prior(nn.Module):
         self.latent_size = config.latent_size
         self.conditional = config.latent_prior == "conditional"
         if self.conditional:
+            components = config.prior_components
             self.projection = nn.Linear(config.hidden_size, config.encoder_hidden_size)
-            self.output = nn.Linear(config.encoder_hidden_size, 2 * config.latent_size)
+            self.output = nn.Linear(config.encoder_hidden_size, components)
+            self.means = nn.Parameter(torch.zeros(components, config.latent_size))
+            self.log_variances = nn.Parameter(torch.zeros(components, config.latent_size))
 
     def forward(self, context):
         if not self.conditional:
-            zeros = context.new_zeros(*context.shape[:-1], self.latent_size, dtype=torch.float32)
-            return zeros, zeros
-        mean, log_variance = self.output(torch.tanh(self.projection(context))).float().chunk(2, -1)
-        return mean, log_variance.clamp(-10, 10)
+            log_weights = context.new_zeros(*context.shape[:-1], 1, dtype=torch.float32)
+            zeros = log_weights.new_zeros(1, self.latent_size)
+            return GaussianMixture(log_weights, zeros, zeros)
+        log_weights = self.output(torch.tanh(self.projection(context))).float().log_softmax(-1)
+        return GaussianMixture(log_weights, self.means.float(), self.log_variances.float().clamp(-10, 10))
 
 
 class BackwardDecoder(nn.Module):

@@ -11,10 +11,11 @@ from transformers.utils import ModelOutput
 
 from .cache_boustro import BoustroCache
 from .configuration_boustro import BoustroConfig
+from .distributions_boustro import GaussianMixture
 from .generation_boustro import BoustroGenerationMixin
 from .latents_boustro import BoustroLatentsMixin
-from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
-from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
+from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack, Prior
+from .objective_boustro import discounted, floored_kl, kl_to_prior, negative_elbo, token_nll
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
@@ -37,7 +38,7 @@ class BoustroModelOutput(ModelOutput):
         latents: (B, K, Z), the z that were used. After a call that went on within a segment, latents[:, 0] stands
             for that one and is NaN: its z was used up in the plan. None after a cached call of one character.
         posterior_mean, posterior_log_variance: (B, K, Z), where targets were given.
-        prior_mean, prior_log_variance: (B, K, Z).
+        prior: p(z) of each segment, a [`GaussianMixture`] with log weights (B, K, C).
         backward_states: (B, K, S, Hb), the plan of each segment in text order.
         segment_targets: (B, K, S), the target ids of each segment, −100 where there is none.
         alignments: (B, K, S, S), weights of each place of a segment over its plan, if asked for; (B, 1, 1, S) after a
@@ -49,8 +50,7 @@ class BoustroModelOutput(ModelOutput):
     latents: torch.FloatTensor | None = None
     posterior_mean: torch.FloatTensor | None = None
     posterior_log_variance: torch.FloatTensor | None = None
-    prior_mean: torch.FloatTensor | None = None
-    prior_log_variance: torch.FloatTensor | None = None
+    prior: GaussianMixture | None = None
     backward_states: torch.FloatTensor | None = None
     segment_targets: torch.LongTensor | None = None
     alignments: torch.FloatTensor | None = None
@@ -69,7 +69,8 @@ class BoustroCausalLMOutput(ModelOutput):
             given, −log p(x | z) alone, which is no bound.
         logits: (B, T, V).
         reconstruction: (B,), −log p(x | z) summed over a row's targets.
-        kl: (B, K), KL(q ‖ p) of each segment; 0 where a row has fewer segments.
+        kl: (B, K), KL(q ‖ p) of each segment, with a conditional prior estimated from the z that was drawn (a single
+            value may be negative); 0 where a row has fewer segments.
         backward_nll: (B,), −log likelihood of the row's targets under the backward decoder; in training mode with a
             `backward_horizon`, of the first six horizons of each segment alone.
         target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
@@ -114,6 +115,9 @@ class BoustroPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Alignment):
             distance = torch.arange(-module.max_distance, module.max_distance + 1)
             init.copy_(module.distance_bias, -0.5 * distance.abs().to(module.distance_bias))
+        elif isinstance(module, Prior) and module.conditional:
+            init.normal_(module.means)
+            init.constant_(module.log_variances, -2.0)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, config and code; the config names every Auto class that can load the folder."""
@@ -277,15 +281,14 @@ def _reorder(x, order):
 def _model_output(hidden, cache, plan, output_alignments):
     if plan is None:
         return BoustroModelOutput(last_hidden_state=hidden, past_key_values=cache)
-    prior, posterior = plan.prior or (None, None), plan.posterior or (None, None)
+    posterior = plan.posterior or (None, None)
     return BoustroModelOutput(
         last_hidden_state=hidden,
         past_key_values=cache,
         latents=plan.latents,
         posterior_mean=posterior[0],
         posterior_log_variance=posterior[1],
-        prior_mean=prior[0],
-        prior_log_variance=prior[1],
+        prior=plan.prior,
         backward_states=plan.backward_states,
         segment_targets=plan.segment_targets,
         alignments=plan.alignments if output_alignments else None,
@@ -422,12 +425,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         }
         if backbone.segment_targets is not None:
             present = (backbone.segment_targets != IGNORE_INDEX).any(-1)  # (B, K)
-            kl = gaussian_kl(
-                backbone.posterior_mean,
-                backbone.posterior_log_variance,
-                backbone.prior_mean,
-                backbone.prior_log_variance,
-            )
+            posterior = backbone.posterior_mean, backbone.posterior_log_variance
+            kl = kl_to_prior(*posterior, backbone.latents, backbone.prior)
             parts["kl"] = kl * present
             parts["segment_count"] = present.sum(1)
             places = self._backward_places(backbone.segment_targets.shape[2])

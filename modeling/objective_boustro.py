@@ -3,14 +3,34 @@
 import torch
 from torch.nn import functional as F
 
+from .distributions_boustro import GaussianMixture, log_normal
 
-def gaussian_kl(
-    mean: torch.Tensor, log_variance: torch.Tensor, prior_mean: torch.Tensor, prior_log_variance: torch.Tensor
+
+def kl_to_prior(
+    mean: torch.Tensor, log_variance: torch.Tensor, latents: torch.Tensor, prior: GaussianMixture
 ) -> torch.Tensor:
-    """KL(q ‖ p) between diagonal Gaussians, (…, Z) → (…), summed over the Z dimensions."""
+    r"""
+    KL(q ‖ p) of q = N(mean, exp(log_variance)), diagonal: (…, Z) → (…), summed over the Z dimensions.
+
+    In closed form where the prior is one Gaussian; else the unbiased estimate log q(z) − log p(z) at `latents`
+    (…, Z), which must be draws of q.
+    """
+    if prior.log_weights.shape[-1] == 1:
+        return unit_kl(mean, log_variance, latents, prior).sum(-1)
+    return log_normal(latents, mean, log_variance).sum(-1) - prior.log_prob(latents)
+
+
+def unit_kl(
+    mean: torch.Tensor, log_variance: torch.Tensor, latents: torch.Tensor, prior: GaussianMixture
+) -> torch.Tensor:
+    """The same of each dimension by itself, (…, Z); under a mixture, whose dimensions hang together, they do not add
+    up to the whole."""
+    if prior.log_weights.shape[-1] > 1:
+        return log_normal(latents, mean, log_variance) - prior.unit_log_prob(latents)
+    prior_mean, prior_log_variance = prior.means[0], prior.log_variances[0]
     squared = (mean - prior_mean).square() * torch.exp(-prior_log_variance)
     ratio = torch.exp(log_variance - prior_log_variance)
-    return 0.5 * (prior_log_variance - log_variance + ratio + squared - 1).sum(-1)
+    return 0.5 * (prior_log_variance - log_variance + ratio + squared - 1)
 
 
 def sample_gaussian(mean: torch.Tensor, log_variance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

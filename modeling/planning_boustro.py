@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .cache_boustro import BoustroCache
+from .distributions_boustro import GaussianMixture
 from .layers_boustro import WORD_UNKNOWN, Alignment, BackwardDecoder, PosteriorEncoder, Prior
 from .objective_boustro import sample_gaussian
 from .segments_boustro import SegmentGrid
@@ -36,7 +37,7 @@ class PlanOutput:
     position: torch.LongTensor
     segment: torch.LongTensor
     latents: torch.FloatTensor | None = None
-    prior: tuple[torch.FloatTensor, torch.FloatTensor] | None = None
+    prior: GaussianMixture | None = None
     posterior: tuple[torch.FloatTensor, torch.FloatTensor] | None = None
     backward_states: torch.FloatTensor | None = None
     segment_targets: torch.LongTensor | None = None
@@ -177,14 +178,14 @@ def check_segment_length(segment_length: int | None, longest: int, has_targets: 
 
 def _choose_latents(index, prior, posterior, inputs):
     """z (B, K, Z) of the segments numbered `index` (B, K): given by the caller, else from the posterior or prior."""
-    mean, log_variance = prior if posterior is None else posterior
+    like = prior.log_weights.new_empty(*index.shape, prior.means.shape[-1])
     if inputs.latent_noise is not None:
-        noise, _ = _at_segments(inputs.latent_noise.to(mean), index, otherwise=torch.zeros_like(mean))
+        noise, _ = _at_segments(inputs.latent_noise.to(like), index, otherwise=torch.zeros_like(like))
     else:
-        noise = torch.zeros_like(mean) if posterior is None else torch.randn_like(mean)
-    latents = sample_gaussian(mean, log_variance, noise)
+        noise = torch.zeros_like(like) if posterior is None else torch.randn_like(like)
+    latents = prior.sample(noise) if posterior is None else sample_gaussian(*posterior, noise)
     if inputs.latents is not None:
-        given, known = _at_segments(inputs.latents.to(mean), index, otherwise=latents)
+        given, known = _at_segments(inputs.latents.to(latents), index, otherwise=latents)
         if inputs.latent_mask is not None:
             wanted, _ = _at_segments(inputs.latent_mask[..., None], index, otherwise=known[..., None])
             known = wanted[..., 0] & known

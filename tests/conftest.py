@@ -10,6 +10,7 @@ SMALL = {
     "embedding_size": 8,
     "hidden_size": 12,
     "latent_size": 4,
+    "prior_components": 5,
     "segment_length": 5,
     "encoder_hidden_size": 10,
     "backward_hidden_size": 6,

@@ -65,6 +65,7 @@ class ModelArguments:
     latent_prior: Literal["conditional", "standard"] | None = option(
         None, "conditional (long text: predicted from the text before) or standard (N(0, I): short documents)."
     )
+    prior_components: int | None = option(None, "Gaussians that the conditional prior mixes.")
     segment_length: int | None = option(None, "Characters that share one latent.")
     encoder_hidden_size: int | None = option(None, "Units of the posterior encoder.")
     backward_hidden_size: int | None = option(None, "Units of the backward decoder.")

@@ -119,7 +119,9 @@ def test_generation_is_planned_like_a_text_and_its_latents_are_scaled(any_model,
     like = any_model.generate(**prompt, latents_from=TEXTS[1], **options)
     latents = any_model.encode(TEXTS[1], tokenizer).mean
     assert torch.equal(like, any_model.generate(**prompt, latents=latents, **options))
-    assert not torch.equal(like, any_model.generate(**prompt, **options))
+    scored = {**options, "return_dict_in_generate": True, "output_logits": True, "max_new_tokens": 2}
+    planned, free = (any_model.generate(**prompt, **given, **scored) for given in ({"latents": latents}, {}))
+    assert not torch.allclose(planned.logits[-1], free.logits[-1])
     with pytest.raises(ValueError, match="expected one of them"):
         any_model.generate(**prompt, latents=latents, latents_from=TEXTS[1], **options)
     # from <bos> alone and with one candidate a step, all chance lies in the latents that are planned

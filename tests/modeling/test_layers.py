@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from boustro import BoustroConfig
@@ -76,10 +77,13 @@ def test_encoder_reads_backward():
 
 def test_priors():
     context = torch.randn(2, 3, 12)
-    mean, log_variance = Prior(BoustroConfig(**{**SMALL, "latent_prior": "standard"}))(context)
-    assert mean.abs().sum() == 0 and log_variance.abs().sum() == 0 and mean.shape == (2, 3, 4)
+    standard = Prior(BoustroConfig(**{**SMALL, "latent_prior": "standard"}))(context)
+    z = torch.randn(2, 3, 4)
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+    assert torch.allclose(standard.log_prob(z), expected, atol=1e-5)
     conditional = randomise(Prior(CONFIG))
-    assert not torch.allclose(conditional(context)[0], conditional(context + 1)[0])
+    assert conditional(context).log_weights.exp().sum(-1).tolist() == [pytest.approx([1.0] * 3, abs=1e-5)] * 2
+    assert not torch.allclose(conditional(context).log_prob(z), conditional(context + 1).log_prob(z))
 
 
 def test_backward_decoder_runs_from_the_last_place_to_the_first():

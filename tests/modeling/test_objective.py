@@ -3,24 +3,46 @@ import math
 import pytest
 import torch
 
-from boustro.objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, sample_gaussian, token_nll
+from boustro.distributions_boustro import GaussianMixture
+from boustro.objective_boustro import (
+    discounted,
+    floored_kl,
+    kl_to_prior,
+    negative_elbo,
+    sample_gaussian,
+    token_nll,
+    unit_kl,
+)
 
 
-def test_gaussian_kl_against_the_closed_form_by_hand():
+def gaussian(mean, log_variance) -> GaussianMixture:
+    return GaussianMixture(torch.zeros(1), torch.tensor([mean]), torch.tensor([log_variance]))
+
+
+def test_kl_to_a_gaussian_by_hand():
     # N(1, 4) from N(0, 1): (4 + 1 - 1 - ln 4) / 2;  N(0, 1) from N(2, 2): (1/2 + 4/2 - 1 + ln 2) / 2
     mean, log_variance = torch.tensor([1.0, 0.0]), torch.tensor([math.log(4), 0.0])
-    prior_mean, prior_log_variance = torch.tensor([0.0, 2.0]), torch.tensor([0.0, math.log(2)])
-    expected = (4 - math.log(4)) / 2 + (1.5 + math.log(2)) / 2
-    assert gaussian_kl(mean, log_variance, prior_mean, prior_log_variance).item() == pytest.approx(expected)
+    prior = gaussian([0.0, 2.0], [0.0, math.log(2)])
+    expected = [(4 - math.log(4)) / 2, (1.5 + math.log(2)) / 2]
+    anywhere = torch.full((2,), 7.0)  # the closed form needs no draw
+    assert unit_kl(mean, log_variance, anywhere, prior).tolist() == pytest.approx(expected)
+    assert kl_to_prior(mean, log_variance, anywhere, prior).item() == pytest.approx(sum(expected))
 
 
-def test_gaussian_kl_agrees_with_torch_distributions():
-    torch.manual_seed(0)
-    mean, log_variance, prior_mean, prior_log_variance = torch.randn(4, 3, 5)
-    q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
-    p = torch.distributions.Normal(prior_mean, (0.5 * prior_log_variance).exp())
-    expected = torch.distributions.kl_divergence(q, p).sum(-1)
-    assert torch.allclose(gaussian_kl(mean, log_variance, prior_mean, prior_log_variance), expected, atol=1e-5)
+def test_kl_to_a_mixture_is_estimated_without_bias():
+    # components so far from each other that q lies in the first alone: KL(q ‖ component) − ln weight
+    generator = torch.Generator().manual_seed(0)
+    prior = GaussianMixture(
+        torch.log(torch.tensor([0.25, 0.75])), torch.tensor([[0.0, 0.0], [60.0, 60.0]]), torch.zeros(2, 2)
+    )
+    mean, log_variance = torch.tensor([1.0, 0.5]), torch.tensor([-1.0, 0.0])
+    latents = sample_gaussian(mean, log_variance, torch.randn(20_000, 2, generator=generator))
+    single = [gaussian([m], [0.0]) for m in (0.0, 0.0)]
+    parts = [kl_to_prior(mean[i : i + 1], log_variance[i : i + 1], mean[:1], single[i]).item() for i in range(2)]
+    estimate = kl_to_prior(mean, log_variance, latents, prior).mean().item()
+    assert estimate == pytest.approx(sum(parts) + math.log(4), abs=0.02)
+    units = unit_kl(mean, log_variance, latents, prior).mean(0).tolist()
+    assert units == pytest.approx([part + math.log(4) for part in parts], abs=0.02)
 
 
 def test_sample_is_mean_plus_sigma_times_noise():
