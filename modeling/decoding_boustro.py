@@ -13,7 +13,7 @@ from .planning_boustro import PlanInputs
 class CharacterStep:
     r"""
     `BoustroForCausalLM.forward` for one character a row, from a cache's state and without the work a general call
-    needs: LSTM cells in place of sequences, keys of the plan made once a segment, and a place in the segment that is
+    needs: fused cells in place of sequences, keys of the plan made once a segment, and a place in the segment that is
     an ordinary number, because it is the same in all rows.
 
     `step(ids)`: (B,) → logits (B, V). `write_back()` moves the cache on by the steps taken.
@@ -22,14 +22,19 @@ class CharacterStep:
         model: a `BoustroForCausalLM`.
         cache: the state after a prompt; `shares_place(cache)` must hold.
         inputs: latents, mask and noise for the segments to come.
+        characters: how many steps are expected at most; weights are laid out anew where that pays.
     """
 
-    def __init__(self, model: nn.Module, cache: BoustroCache, inputs: PlanInputs):
+    def __init__(self, model: nn.Module, cache: BoustroCache, inputs: PlanInputs, characters: int):
         backbone = model.model
-        self.embedding, self.head, self.cache, self.inputs = backbone.embedding.weight, model.lm_head, cache, inputs
-        self.context, self.generator = _Cells(backbone.context), _Cells(backbone.generator)
+        self.cache, self.inputs, self.taken = cache, inputs, 0
+        state = cache.context_state[0]
+        pack = characters >= PACKING_PAYS and len(state) > 1 and _can_pack(state)
+        self.embedding = backbone.embedding.weight
+        self.context, self.generator = _cells(backbone.context, pack), _cells(backbone.generator, pack)
+        self.head = (_packed if pack else _plain)(model.lm_head.weight, model.lm_head.bias)
         self.context_state, self.generator_state = _unbind(cache.context_state), _unbind(cache.generator_state)
-        self.planner, self.taken = getattr(backbone, "planner", None), 0
+        self.planner = getattr(backbone, "planner", None)
         if self.planner is not None:
             self.alignment, self.length = self.planner.alignment, self.planner.segment_length
             self.scale = cache.plan.shape[-1] ** -0.5
@@ -38,12 +43,11 @@ class CharacterStep:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """The next logits, (B, V), after the characters `ids` (B,)."""
-        context = hidden = self.context(F.embedding(ids, self.embedding), self.context_state)
-        if self.planner is not None:
-            hidden = torch.cat([context, self._aligned(context)], 1)
-        hidden = self.generator(hidden, self.generator_state)
-        if self.generator.weights:
-            hidden = hidden + context
+        context = _through(self.context, (F.embedding(ids, self.embedding),), self.context_state)
+        hidden = context
+        if self.generator:
+            inputs = (context,) if self.planner is None else (context, self._aligned(context))
+            hidden = _through(self.generator, inputs, self.generator_state) + context
         self.taken += 1
         return self.head(hidden)
 
@@ -74,17 +78,70 @@ class CharacterStep:
         self.plan, self.keys = plan, self.alignment.key(plan).transpose(1, 2)
 
 
-class _Cells:
-    """An `LSTMStack` as one LSTM cell after another; the state is a list of pairs (h, c), changed in place."""
+# characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
+PACKING_PAYS = 32
 
-    def __init__(self, stack):
-        self.weights = [(a.weight_ih_l0, a.weight_hh_l0, a.bias_ih_l0, a.bias_hh_l0) for a in stack.layers]
 
-    def __call__(self, x, state):
-        for i, weights in enumerate(self.weights):
-            state[i] = torch.lstm_cell(x, state[i], *weights)
-            x = state[i][0]
-        return x
+def _can_pack(like):
+    """Whether oneDNN has a layout of its own for the weights of products with `like`."""
+    return like.device.type == "cpu" and like.dtype is torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def _plain(weight, bias):
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _packed(weight, bias):
+    """x @ weightᵀ + bias as `torch.compile` lowers it for a CPU: weights packed once, a quarter faster and more."""
+    weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _cells(stack, pack):
+    """An LSTM cell for each layer of an `LSTMStack`: (inputs, (h, c)) → (h, c)."""
+    # a GPU has a kernel for the whole cell
+    on_cpu = all(layer.weight_hh_l0.device.type == "cpu" for layer in stack.layers)
+    return [_fused_cell(layer, pack) if on_cpu else _library_cell(layer) for layer in stack.layers]
+
+
+def _library_cell(layer):
+    weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+
+    def cell(inputs, state):
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+        return torch.lstm_cell(x, state, *weights)
+
+    return cell
+
+
+def _fused_cell(layer, pack):
+    """One product of inputs and state for all gates, and one sigmoid for three of them: i, f, o; then g."""
+    size = layer.hidden_size
+
+    def sigmoids_first(gates):
+        i, f, g, o = gates.detach().chunk(4)
+        return torch.cat([i, f, o, g])
+
+    weight = sigmoids_first(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1))
+    bias = sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0)
+    product = (_packed if pack else _plain)(weight, bias)
+
+    def cell(inputs, state):
+        hidden, memory = state
+        gates = product(torch.cat((*inputs, hidden), 1))
+        i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, 1)
+        memory = torch.addcmul(f * memory, i, gates[:, 3 * size :].tanh_())
+        return o * memory.tanh(), memory
+
+    return cell
+
+
+def _through(cells, inputs, state):
+    """Output (B, H) of the cells one after another; `state`, a list of pairs (h, c), moves on in place."""
+    for i, cell in enumerate(cells):
+        state[i] = cell(inputs, state[i])
+        inputs = (state[i][0],)
+    return inputs[0]
 
 
 def _unbind(state):
@@ -140,7 +197,7 @@ def decode(
     stop = _StopTest(stopping_criteria, ids)
     text = _Text(ids, stopping_criteria.max_length)
     while True:
-        logits = logits.to(copy=True, dtype=torch.float32)
+        logits = logits.to(copy=kept_logits is not None, dtype=torch.float32)
         scores = logits_processor(text.ids, logits) if logits_processor else logits
         if kept_scores is not None:
             kept_scores.append(scores)

@@ -125,7 +125,8 @@ class BoustroGenerationMixin(GenerationMixin):
             )
         logits = self._prefill(input_ids, generation_config, model_kwargs).logits[:, -1]
         inputs = PlanInputs(**{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")})
-        step = CharacterStep(self, cache, inputs)
+        longest = stopping_criteria.max_length or input_ids.shape[1]
+        step = CharacterStep(self, cache, inputs, longest - input_ids.shape[1])
         found = decode(step, input_ids, logits, logits_processor, stopping_criteria, generation_config, streamer)
         step.write_back()
         return decoder_output(found, cache) if generation_config.return_dict_in_generate else found["sequences"]
