@@ -29,10 +29,13 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-        pack = characters >= PACKING_PAYS and len(state) > 1 and _can_pack(state)
+        linear = _packed if characters >= PACKING_PAYS and len(state) > 1 and _can_pack(state) else _plain
         self.embedding = backbone.embedding.weight
-        self.context, self.generator = _cells(backbone.context, pack), _cells(backbone.generator, pack)
-        self.head = (_packed if pack else _plain)(model.lm_head.weight, model.lm_head.bias)
+        # a table of what every id adds to the gates pays where more characters than ids are to come
+        self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
+        self.context = _cells(backbone.context, linear, self.embedding if self.reads_ids else None)
+        self.generator = _cells(backbone.generator, linear)
+        self.head = linear(model.lm_head.weight, model.lm_head.bias)
         self.context_state, self.generator_state = _unbind(cache.context_state), _unbind(cache.generator_state)
         self.planner = getattr(backbone, "planner", None)
         if self.planner is not None:
@@ -43,7 +46,8 @@ class CharacterStep:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """The next logits, (B, V), after the characters `ids` (B,)."""
-        context = _through(self.context, (F.embedding(ids, self.embedding),), self.context_state)
+        characters = ids if self.reads_ids else F.embedding(ids, self.embedding)
+        context = _through(self.context, (characters,), self.context_state)
         hidden = context
         if self.generator:
             inputs = (context,) if self.planner is None else (context, self._aligned(context))
@@ -57,7 +61,7 @@ class CharacterStep:
         cache.context_state, cache.generator_state = _bind(self.context_state), _bind(self.generator_state)
         cache.seen_tokens += self.taken
         if self.planner is not None:
-            cache.plan, cache.segment = self.plan, self.segment
+            cache.plan, cache.segment = self.plan.clone(), self.segment.clone()
             cache.position = torch.full_like(cache.position, self.place)
 
     def _aligned(self, context):
@@ -87,21 +91,32 @@ def _can_pack(like):
     return like.device.type == "cpu" and like.dtype is torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def _plain(weight, bias):
-    return lambda x: F.linear(x, weight, bias)
+def _plain(weight, bias=None):
+    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other."""
+    return lambda x, other=None: F.linear(x, weight, bias) if other is None else torch.addmm(other, x, weight.t())
 
 
-def _packed(weight, bias):
-    """x @ weightᵀ + bias as `torch.compile` lowers it for a CPU: weights packed once, a quarter faster and more."""
+def _packed(weight, bias=None):
+    """The same as `torch.compile` lowers it for a CPU: the weight is packed once, which makes it a quarter faster."""
     weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    def linear(x, other=None):
+        if other is None:
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, None, "add")
+
+    return linear
 
 
-def _cells(stack, pack):
-    """An LSTM cell for each layer of an `LSTMStack`: (inputs, (h, c)) → (h, c)."""
+def _cells(stack, linear, embedding=None):
+    """A cell for each layer of an `LSTMStack`: (inputs, (h, c)) → (h, c); with `embedding` the first one reads ids."""
     # a GPU has a kernel for the whole cell
-    on_cpu = all(layer.weight_hh_l0.device.type == "cpu" for layer in stack.layers)
-    return [_fused_cell(layer, pack) if on_cpu else _library_cell(layer) for layer in stack.layers]
+    if any(layer.weight_hh_l0.device.type != "cpu" for layer in stack.layers):
+        return [_library_cell(layer) for layer in stack.layers]
+    if embedding is None:
+        return [_fused_cell(layer, linear) for layer in stack.layers]
+    first, *others = stack.layers
+    return [_first_cell(first, linear, embedding), *(_fused_cell(layer, linear) for layer in others)]
 
 
 def _library_cell(layer):
@@ -114,26 +129,33 @@ def _library_cell(layer):
     return cell
 
 
-def _fused_cell(layer, pack):
-    """One product of inputs and state for all gates, and one sigmoid for three of them: i, f, o; then g."""
-    size = layer.hidden_size
+def _fused_cell(layer, linear):
+    """A cell with one product, of inputs and state, for all gates."""
+    weight = _sigmoids_first(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1))
+    product = linear(weight, _sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0))
+    return lambda inputs, state: _move(product(torch.cat((*inputs, state[0]), 1)), state[1])
 
-    def sigmoids_first(gates):
-        i, f, g, o = gates.detach().chunk(4)
-        return torch.cat([i, f, o, g])
 
-    weight = sigmoids_first(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1))
-    bias = sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0)
-    product = (_packed if pack else _plain)(weight, bias)
+def _first_cell(layer, linear, embedding):
+    """The cell of the lowest layer for ids (B,), whose share in the gates is looked up in a table (V, 4H)."""
+    bias = _sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0)
+    table = F.linear(embedding, _sigmoids_first(layer.weight_ih_l0), bias)
+    product = linear(_sigmoids_first(layer.weight_hh_l0))
+    return lambda inputs, state: _move(product(state[0], F.embedding(inputs[0], table)), state[1])
 
-    def cell(inputs, state):
-        hidden, memory = state
-        gates = product(torch.cat((*inputs, hidden), 1))
-        i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, 1)
-        memory = torch.addcmul(f * memory, i, gates[:, 3 * size :].tanh_())
-        return o * memory.tanh(), memory
 
-    return cell
+def _sigmoids_first(gates):
+    """Gates (4H, …) in the order i, f, o, g, so that one sigmoid serves the first three."""
+    i, f, g, o = gates.chunk(4)
+    return torch.cat([i, f, o, g])
+
+
+def _move(gates, memory):
+    """The next (h, c), each (B, H), from gates (B, 4H) in the order i, f, o, g."""
+    size = memory.shape[1]
+    i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, 1)
+    memory = torch.addcmul(f * memory, i, gates[:, 3 * size :].tanh_())
+    return o * memory.tanh(), memory
 
 
 def _through(cells, inputs, state):
@@ -171,7 +193,15 @@ def shares_place(cache: BoustroCache, mask: torch.Tensor | None, new: int, promp
     return (real is None or bool(real.all())) and (places is None or bool((places == places[0]).all()))
 
 
-def decode(
+def decode(*arguments) -> dict:
+    """`_decode` in inference mode, whose tensors are handed over as ordinary ones."""
+    with torch.inference_mode():
+        found = _decode(*arguments)
+    scores, logits = ((None if kept is None else tuple(t.clone() for t in kept)) for kept in found[1:])
+    return {"sequences": found[0].clone(), "scores": scores, "logits": logits}
+
+
+def _decode(
     step: CharacterStep,
     ids: torch.Tensor,
     logits: torch.Tensor,
@@ -179,7 +209,7 @@ def decode(
     stopping_criteria,
     generation_config,
     streamer,
-) -> dict:
+) -> tuple[torch.Tensor, list | None, list | None]:
     r"""
     The loop of `GenerationMixin._sample`, greedy or sampling, with the same draws from the random generator.
 
@@ -188,8 +218,8 @@ def decode(
         ids: (B, T), the prompt.
         logits: (B, V), for the character after it.
 
-    Returns `sequences` (B, T + new), and `scores` and `logits`, tuples of (B, V), where the configuration asks for
-    them, else None.
+    Returns sequences (B, T + new), and scores and logits, lists of (B, V), where the configuration asks for them,
+    else None.
     """
     config = generation_config
     kept_scores = [] if config.return_dict_in_generate and config.output_scores else None
@@ -213,11 +243,7 @@ def decode(
         logits = step.step(tokens)
     if streamer is not None:
         streamer.end()
-    return {
-        "sequences": text.ids.clone(),
-        "scores": None if kept_scores is None else tuple(kept_scores),
-        "logits": None if kept_logits is None else tuple(kept_logits),
-    }
+    return text.ids, kept_scores, kept_logits
 
 
 class _Text:
@@ -268,7 +294,7 @@ class _StopTest:
         if not self.may_finish_early:
             return False
         if self.end_ids is not None:
-            self.finished |= torch.isin(tokens, self.end_ids)
+            self.finished |= tokens == self.end_ids if len(self.end_ids) == 1 else torch.isin(tokens, self.end_ids)
         for criterion in self.others:
             self.finished |= criterion(ids, None if scores is None else tuple(scores))
         return bool(self.finished.all())

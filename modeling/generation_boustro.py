@@ -79,7 +79,7 @@ class BoustroGenerationMixin(GenerationMixin):
         following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=0)
         targets = targets.masked_fill((mask * following) == 0, IGNORE_INDEX)
         noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
-        output = self.model(ids, mask, target_ids=targets, latent_noise=noise)
+        output = self.model.infer(ids, targets, mask, latent_noise=noise)
         segments = torch.div(
             lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor"
         )

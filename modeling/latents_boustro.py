@@ -173,7 +173,14 @@ class BoustroLatentsMixin:
         return BoustroScores(nats=nats, characters=count, bits_per_character=nats / count.clamp(min=1) / math.log(2))
 
     def _posterior(self, ids, targets):
-        backbone, present = self._evaluate(ids, targets), self._present(targets)
+        none = torch.zeros(len(ids), 0, self.config.latent_size, device=self.device)
+        training = self.training
+        self.eval()
+        try:
+            backbone = self.model.infer(ids, targets, self._mask(targets), latent_noise=none)
+        finally:
+            self.train(training)
+        present = self._present(targets)
         return BoustroPosterior(
             mean=backbone.posterior_mean * present[..., None],
             log_variance=backbone.posterior_log_variance * present[..., None],

@@ -204,19 +204,10 @@ class BoustroModel(BoustroPreTrainedModel):
         check_segment_length(segment_length, self.config.segment_length, target_ids is not None)
         if use_cache is None:
             use_cache = self.config.use_cache and target_ids is None
-        order, lengths = _front_packing(attention_mask, embeds)
         inputs = PlanInputs(
             target_ids, None, word_starts, segment_starts, latents, latent_mask, latent_noise, segment_length
         )
-        if order is not None:
-            embeds = _reorder(embeds, order)
-            inputs.target_ids = _reorder(target_ids, order)
-            inputs.word_starts = _reorder(word_starts, order)
-            inputs.segment_starts = _reorder(segment_starts, order)
-        if target_ids is not None:
-            if target_ids.device.type == "cpu":
-                _check_ids("labels", target_ids.masked_fill(target_ids == IGNORE_INDEX, 0), self.config.vocab_size)
-            inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
+        embeds, inputs, order, lengths = self._front(embeds, attention_mask, inputs)
         past = BoustroCache() if past_key_values is None else past_key_values
         # padded rows need their own length only where the state after them matters
         state_lengths = lengths if use_cache and order is not None else None
@@ -235,6 +226,45 @@ class BoustroModel(BoustroPreTrainedModel):
             hidden = hidden.scatter(1, expand_index(order, hidden), hidden)
         output = _model_output(hidden, past if use_cache else None, plan, output_alignments)
         return output if return_dict is not False else output.to_tuple()
+
+    def infer(
+        self,
+        input_ids: torch.LongTensor,
+        target_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        latent_noise: torch.FloatTensor | None = None,
+    ) -> BoustroModelOutput:
+        """
+        `latents`, `posterior_…`, `prior_…` and `segment_targets` as `forward` returns them for targets, without the
+        work of the backward decoder and the generator.
+        """
+        embeds = self._embed(input_ids, None)
+        inputs = PlanInputs(target_ids, latent_noise=latent_noise)
+        embeds, inputs, _, lengths = self._front(embeds, attention_mask, inputs)
+        found = self.planner.infer(self.context(embeds)[0], lengths, inputs)
+        return BoustroModelOutput(
+            latents=found.latents,
+            posterior_mean=found.posterior[0],
+            posterior_log_variance=found.posterior[1],
+            prior_mean=found.prior[0],
+            prior_log_variance=found.prior[1],
+            segment_targets=found.targets,
+        )
+
+    def _front(self, embeds, attention_mask, inputs):
+        """Embeddings and inputs with every row's real positions first, the order that does it, and their number."""
+        order, lengths = _front_packing(attention_mask, embeds)
+        if order is not None:
+            embeds = _reorder(embeds, order)
+            inputs.target_ids = _reorder(inputs.target_ids, order)
+            inputs.word_starts = _reorder(inputs.word_starts, order)
+            inputs.segment_starts = _reorder(inputs.segment_starts, order)
+        if inputs.target_ids is not None:
+            if inputs.target_ids.device.type == "cpu":
+                real = inputs.target_ids.masked_fill(inputs.target_ids == IGNORE_INDEX, 0)
+                _check_ids("labels", real, self.config.vocab_size)
+            inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
+        return embeds, inputs, order, lengths
 
     def _embed(self, input_ids, inputs_embeds):
         if (input_ids is None) == (inputs_embeds is None):
