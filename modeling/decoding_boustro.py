@@ -4,7 +4,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria
-from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from .cache_boustro import BoustroCache
 from .planning_boustro import PlanInputs
@@ -298,8 +297,3 @@ class _StopTest:
         for criterion in self.others:
             self.finished |= criterion(ids, None if scores is None else tuple(scores))
         return bool(self.finished.all())
-
-
-def decoder_output(found: dict, cache: BoustroCache) -> GenerateDecoderOnlyOutput:
-    """What `generate(return_dict_in_generate=True)` returns."""
-    return GenerateDecoderOnlyOutput(**found, attentions=None, hidden_states=None, past_key_values=cache)

@@ -127,11 +127,12 @@ class BoustroLatentsMixin:
         of `generate`, say otherwise.
         """
         self._need_latents("decode_latents")
-        check_latents(latents, len(latents), self.config.latent_size)
+        self._check_latents(latents)
         tokenizer = self._tokenizer(tokenizer)
         start = torch.full((len(latents), 1), self.config.bos_token_id, device=self.device)
         length = latents.shape[1] * self.config.segment_length
         options = {"max_new_tokens": length, "do_sample": False, "pad_token_id": self.config.pad_token_id, **options}
+        latents = latents[:, : max(-(-options["max_new_tokens"] // self.config.segment_length), 1)]
         ids = self.generate(start, attention_mask=torch.ones_like(start), latents=latents.to(self.device), **options)
         return tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
 
@@ -142,7 +143,7 @@ class BoustroLatentsMixin:
         under the backward decoder, in text order, up to an end mark.
         """
         self._need_latents("backward")
-        check_latents(latents, len(latents), self.config.latent_size)
+        self._check_latents(latents)
         tokenizer = self._tokenizer(tokenizer)
         decoder = self.model.planner.backward_decoder
         ids = decoder.logits(decoder(latents.to(self.device, self.dtype))).argmax(-1)  # (N, K, S)
@@ -227,7 +228,7 @@ class BoustroLatentsMixin:
                 raise ValueError(f"ids have the shape {tuple(texts.shape)}, expected (texts, characters).")
             rows = texts.tolist()
         else:
-            texts = [texts] if isinstance(texts, str) else list(texts)
+            texts = [texts] if isinstance(texts, str) or texts is None else list(texts)
             wrong = next((text for text in texts if not isinstance(text, str)), None)
             if wrong is not None or not texts:
                 found = "nothing" if wrong is None else type(wrong).__name__
@@ -258,6 +259,11 @@ class BoustroLatentsMixin:
                     "pass tokenizer=."
                 ) from error
         return self._own_tokenizer
+
+    def _check_latents(self, latents):
+        check_latents(latents, len(latents) if isinstance(latents, torch.Tensor) else 0, self.config.latent_size)
+        if latents is None:
+            raise ValueError(f"latents is None, expected a tensor (texts, segments, {self.config.latent_size}).")
 
     def _need_latents(self, name):
         if self.config.latent_size == 0:

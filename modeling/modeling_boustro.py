@@ -230,22 +230,23 @@ class BoustroModel(BoustroPreTrainedModel):
     def infer(
         self,
         input_ids: torch.LongTensor,
-        target_ids: torch.LongTensor,
+        target_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        latent_noise: torch.FloatTensor | None = None,
+        **segments,
     ) -> BoustroModelOutput:
         """
-        `latents`, `posterior_…`, `prior_…` and `segment_targets` as `forward` returns them for targets, without the
-        work of the backward decoder and the generator.
+        `latents`, `posterior_…`, `prior_…` and `segment_targets` as `forward` returns them for the same arguments,
+        without the work of the backward decoder and the generator. `segments`: `segment_starts`, `latents`,
+        `latent_mask` and `latent_noise` of `forward`.
         """
-        embeds = self._embed(input_ids, None)
-        inputs = PlanInputs(target_ids, latent_noise=latent_noise)
-        embeds, inputs, _, lengths = self._front(embeds, attention_mask, inputs)
+        inputs = PlanInputs(target_ids, **segments)
+        embeds, inputs, _, lengths = self._front(self._embed(input_ids, None), attention_mask, inputs)
         found = self.planner.infer(self.context(embeds)[0], lengths, inputs)
+        posterior = found.posterior or (None, None)
         return BoustroModelOutput(
             latents=found.latents,
-            posterior_mean=found.posterior[0],
-            posterior_log_variance=found.posterior[1],
+            posterior_mean=posterior[0],
+            posterior_log_variance=posterior[1],
             prior_mean=found.prior[0],
             prior_log_variance=found.prior[1],
             segment_targets=found.targets,

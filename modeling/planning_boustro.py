@@ -181,13 +181,16 @@ class SegmentPlanner(nn.Module):
 
 
 def check_latents(latents: torch.Tensor | None, batch: int, latent_size: int) -> None:
-    """Raises `ValueError` unless `latents` is None or (batch, any, latent_size)."""
+    """Raises `ValueError` unless `latents` is None or a floating-point tensor (batch, any, latent_size)."""
     if latents is None:
         return
     if latent_size == 0:
         raise ValueError(
             "latents were given, but this model has latent_size=0: a plain language model without latents."
         )
+    if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
+        found = f"a tensor of {latents.dtype}" if isinstance(latents, torch.Tensor) else f"{type(latents).__name__}"
+        raise ValueError(f"latents is {found}, expected a floating-point tensor (batch, segments, {latent_size}).")
     if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_size:
         raise ValueError(
             f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "
