@@ -16,12 +16,20 @@ from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
+from .pipeline_boustro import SentenceVectorPipeline
 from .segments_boustro import expand_index
 
 AUTO_MAP = {
     "AutoConfig": "configuration_boustro.BoustroConfig",
     "AutoModel": "modeling_boustro.BoustroModel",
     "AutoModelForCausalLM": "modeling_boustro.BoustroForCausalLM",
+}
+CUSTOM_PIPELINES = {
+    "feature-extraction": {
+        "impl": f"pipeline_boustro.{SentenceVectorPipeline.__name__}",
+        "pt": ["AutoModelForCausalLM"],
+        "type": "text",
+    }
 }
 
 
@@ -116,6 +124,8 @@ class BoustroPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, config and code; the config names every Auto class that can load the folder."""
         self.config.auto_map = dict(AUTO_MAP)
+        if self.config.latent_size > 0:
+            self.config.custom_pipelines = CUSTOM_PIPELINES
         # transformers.Trainer switches the cache off while it trains, which generation must not inherit
         self.config.use_cache = True
         return super().save_pretrained(save_directory, *args, **kwargs)
