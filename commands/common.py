@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -15,13 +17,13 @@ from boustro import BoustroForCausalLM
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """--device, --dtype, --seed, --batch-size."""
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="Number format of the weights.")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="Number format of the weights; int8: CPU.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")
     parser.add_argument("--batch-size", type=int, default=32, help="Texts worked on at a time.")
 
@@ -44,6 +46,8 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
     check_checkpoint(options.model)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
+    if options.dtype == "int8" and options.device != "cpu":
+        raise DataError(f"--dtype int8 was given with --device {options.device}, expected --device cpu.")
     if options.batch_size < 1:
         raise DataError(f"--batch-size is {options.batch_size}, expected 1 or more.")
     logging.disable_progress_bar()
@@ -54,7 +58,15 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
     tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
     torch.manual_seed(options.seed)
-    return model.to(options.device).eval(), tokenizer
+    model = model.to(options.device).eval()
+    return int8(model) if options.dtype == "int8" else model, tokenizer
+
+
+def int8(model: BoustroForCausalLM) -> BoustroForCausalLM:
+    """A copy whose LSTM and linear layers have int8 weights, with inputs rounded as they come. For a CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao is called deprecated; torchao, its successor, has no LSTM
+        return torch.ao.quantization.quantize_dynamic(model, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
 
 
 def read_texts(options: argparse.Namespace, keep_empty: bool = False) -> list[str]:

@@ -16,6 +16,7 @@ from boustro.commands.common import (
     read_texts,
     write,
 )
+from boustro.data_scripts.errors import DataError
 
 SAMPLING = ("temperature", "top_k", "top_p", "latent_temperature")
 
@@ -41,6 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes every text, the prompt included, or `{"prompt", "text"}`."""
+    for name in ("max_new_tokens", "num_beams", "num_return_sequences"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise DataError(f"--{name.replace('_', '-')} is {value}, expected 1 or more.")
     prompts = read_texts(options, keep_empty=True) if options.prompt is None else [options.prompt]
     write(options, generated(options, prompts), "{text}")
 

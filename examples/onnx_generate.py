@@ -1,7 +1,7 @@
 """Generates text from a model exported to ONNX, without torch: onnxruntime, numpy and tokenizers are all it needs.
 
-    boustro onnx runs/demo runs/demo-onnx
-    python examples/onnx_generate.py runs/demo-onnx "The list " --characters 200 --seed 0
+boustro onnx runs/demo runs/demo-onnx
+python examples/onnx_generate.py runs/demo-onnx "The list " --characters 200 --seed 0
 """
 
 import argparse

@@ -7,9 +7,9 @@
 
 A character is read; where a segment starts, the planner turns the context into a latent and a plan; the writer turns
 context, plan and the place in the segment (0 to S − 1) into the logits of the next character. The planner takes
-`latents` (B, Z) in rows where `given` (B, 1) is true, else mean + σ · `noise` (B, Z). States are pairs h, c (layers, B,
-H), zeros at the start. A plain model has only `reader` and `writer`, which takes the context and its state alone.
-`examples/onnx_generate.py` generates with nothing but onnxruntime, numpy and tokenizers.
+`latents` (B, Z) in rows where `given` (B, 1) is true, else mean + σ · `noise` (B, Z). States are pairs h, c, each
+(layers, B, H), zeros at the start. A plain model has only `reader` and `writer`, which takes the context and its state
+alone. `examples/onnx_generate.py` generates with nothing but onnxruntime, numpy and tokenizers.
 """
 
 import json
@@ -107,9 +107,7 @@ def _run(stack: LSTMStack, x, h, c):
     return x, h, c
 
 
-def export_onnx(
-    model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: str | Path
-) -> list[Path]:
+def export_onnx(model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> list[Path]:
     """
     Writes the graphs, `boustro.json` (sizes and special ids) and `tokenizer.json` into `folder`; returns their paths.
     Raises `ImportError` where the package `onnx` is missing (`pip install boustro[onnx]`).
@@ -147,17 +145,19 @@ def _graphs(model):
     if config.latent_size == 0:
         plain = (PlainWriter(model), (contexts, *write), ["context", "h", "c"], ["logits", "new_h", "new_c"])
         return {**graphs, "writer": (*plain, {"context": text, "logits": text, **states})}
-    latent, plan = torch.zeros(rows, config.latent_size), torch.zeros(rows, config.segment_length, config.backward_hidden_size)
+    latent = torch.zeros(rows, config.latent_size)
+    plan = torch.zeros(rows, config.segment_length, config.backward_hidden_size)
     given = torch.zeros(rows, 1, dtype=torch.bool)
     encoder = (Encoder(model), (ids, contexts[:, 0]), ["segment", "context"], ["mean", "log_variance"])
     planner = (Planner(model), (contexts[:, 0], latent, latent, given), ["context", "noise", "latents", "given"])
     writer = (Writer(model), (contexts, plan, ids, *write), ["context", "plan", "places", "h", "c"])
     rows_of = dict.fromkeys(("context", "noise", "latents", "given", "chosen", "plan", "mean", "log_variance"), row)
+    axes_of_writer = {"context": text, "plan": row, "places": text, "logits": text}
     return {
         **graphs,
         "encoder": (*encoder, {**rows_of, "segment": text}),
         "planner": (*planner, ["chosen", "plan"], rows_of),
-        "writer": (*writer, ["logits", "new_h", "new_c"], {"context": text, "plan": row, "places": text, "logits": text, **states}),
+        "writer": (*writer, ["logits", "new_h", "new_c"], {**axes_of_writer, **states}),
     }
 
 
@@ -167,7 +167,7 @@ def _export(path, module, inputs, input_names, output_names, axes):
         # the exporter by tracing is called deprecated, but the other one unrolls an LSTM over time
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
+            module.eval(),  # the exporter gives all its parts the mode of the whole back
             inputs,
             str(path),
             input_names=input_names,

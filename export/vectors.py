@@ -43,8 +43,13 @@ def write_projector(folder: str | Path, texts: Sequence[str], vectors: Sequence[
 
 
 def _names(texts):
-    seen = {}
+    """A name without white space for every text, none twice."""
+    taken = set()
     for text in texts:
-        name = "_".join(text.split()) or "_"
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name}#{seen[name]}"
+        plain = name = "_".join(text.split()) or "_"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{plain}#{number}"
+        taken.add(name)
+        yield name

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import GenerationMixin
 from transformers.generation import LogitsProcessorList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
@@ -13,8 +14,9 @@ from .characters_boustro import WholeCharacters
 from .decoding_boustro import CharacterStep, decode, shares_place
 from .planning_boustro import IGNORE_INDEX, PlanInputs, check_latents
 
-
 logger = logging.get_logger(__name__)
+
+PREFILL = 4096  # characters of a prompt that are read at a time: the memory of a longer one does not grow with it
 
 
 @dataclass
@@ -87,6 +89,8 @@ class BoustroGenerationMixin(GenerationMixin):
         model_kwargs = super()._maybe_prepare_encoder_kwargs_for_generation(
             inputs_tensor, model_kwargs, model_input_name, generation_config
         )
+        if generation_config.prefill_chunk_size is None and inputs_tensor.shape[1] > PREFILL:
+            generation_config.prefill_chunk_size = PREFILL
         if self.config.latent_size == 0:
             return model_kwargs
         if model_input_name != "input_ids" or model_kwargs.get("past_key_values") is not None:
@@ -98,7 +102,7 @@ class BoustroGenerationMixin(GenerationMixin):
         prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
         planned = model_kwargs.get("latents")
         check_latents(planned, len(ids), self.config.latent_size)
-        new = (generation_config.max_length or 0) - ids.shape[1]
+        new = generation_config.max_new_tokens or (generation_config.max_length or 0) - ids.shape[1]
         most = max(-(-new // self.config.segment_length), 1)
         if planned is not None and new > 0 and planned.shape[1] > most:
             logger.warning(
@@ -113,16 +117,21 @@ class BoustroGenerationMixin(GenerationMixin):
 
     def _encode_prompt(self, ids, mask, lengths, sample):
         """Posterior latents of the prompt's segments, (B, K, Z), and how many segments each row has, (B,)."""
-        targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORE_INDEX)
-        # a row ends with its last real character, which has no target yet; padding may follow it or stand before
-        following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=0)
-        targets = targets.masked_fill((mask * following) == 0, IGNORE_INDEX)
-        noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
-        output = self.model.infer(ids, targets, mask, latent_noise=noise)
-        segments = torch.div(
-            lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor"
-        )
-        return output.latents, segments.clamp(min=0)
+        order = torch.argsort(mask, dim=1, descending=True, stable=True)  # the prompt first, padding after it
+        ids, mask = ids.gather(1, order), mask.gather(1, order)
+        # a row ends with its last real character, which has no target yet
+        targets = nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORE_INDEX)
+        following = nn.functional.pad(mask[:, 1:], (0, 1), value=0)
+        targets = targets.masked_fill(following == 0, IGNORE_INDEX)
+        length, cache, found = self.config.segment_length, BoustroCache(), []
+        window = -(-PREFILL // length) * length
+        for start in range(0, ids.shape[1], window):
+            part = slice(start, start + window)
+            noise = None if sample else torch.zeros(len(ids), 0, self.config.latent_size, device=self.device)
+            output = self.model.infer(ids[:, part], targets[:, part], mask[:, part], cache, latent_noise=noise)
+            found.append(output.latents)
+        segments = torch.div(lengths - 1 + length - 1, length, rounding_mode="floor")
+        return torch.cat(found, 1), segments.clamp(min=0)
 
     def _prepare_cache_for_generation(
         self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -167,7 +176,9 @@ class BoustroGenerationMixin(GenerationMixin):
             )
         else:
             logits = self._prefill(input_ids, generation_config, model_kwargs).logits[:, -1]
-            inputs = PlanInputs(**{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")})
+            inputs = PlanInputs(
+                **{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")}
+            )
             longest = stopping_criteria.max_length or input_ids.shape[1]
             step = CharacterStep(self, cache, inputs, longest - input_ids.shape[1])
             output = decode(step, input_ids, logits, logits_processor, stopping_criteria, generation_config, streamer)
@@ -184,7 +195,7 @@ class BoustroGenerationMixin(GenerationMixin):
         ids = sequences[:, :-1]  # after the last character nothing was predicted
         mask = model_kwargs.get("attention_mask")
         mask = torch.ones_like(sequences) if mask is None else mask
-        mask = torch.nn.functional.pad(mask, (0, max(ids.shape[1] - mask.shape[1], 0)), value=1)[:, : ids.shape[1]]
+        mask = nn.functional.pad(mask, (0, max(ids.shape[1] - mask.shape[1], 0)), value=1)[:, : ids.shape[1]]
         starts = _segment_starts(mask, model_kwargs["prompt_lengths"], self.config.segment_length)
         planned = {name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")}
         return self.model.infer(ids, None, mask, segment_starts=starts, **planned).latents
@@ -192,6 +203,9 @@ class BoustroGenerationMixin(GenerationMixin):
     def _decodes_fast(self, input_ids, cache, generation_config, model_kwargs) -> bool:
         """Whether the fast loop can do what is asked."""
         if not isinstance(cache, BoustroCache) or model_kwargs.get("inputs_embeds") is not None:
+            return False
+        # the int8 layers of torch.ao.quantization keep their weights to themselves
+        if not all(isinstance(layer, nn.LSTM) for layer in self.model.context.layers):
             return False
         if generation_config.output_attentions or generation_config.output_hidden_states:
             return False

@@ -229,9 +229,9 @@ class BoustroLatentsMixin:
             rows = texts.tolist()
         else:
             texts = [texts] if isinstance(texts, str) or texts is None else list(texts)
-            wrong = next((text for text in texts if not isinstance(text, str)), None)
-            if wrong is not None or not texts:
-                found = "nothing" if wrong is None else type(wrong).__name__
+            wrong = {type(text).__name__ for text in texts if not isinstance(text, str)}
+            if wrong or not texts:
+                found = ", ".join(sorted(wrong)) or "nothing"
                 raise ValueError(f"texts holds {found}, expected strings, or ids (texts, characters).")
             rows = self._tokenizer(tokenizer)(texts, padding=False)["input_ids"]
         pad, end = self.config.pad_token_id, self.config.eos_token_id

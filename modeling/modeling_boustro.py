@@ -15,8 +15,8 @@ from .generation_boustro import BoustroGenerationMixin
 from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
-from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .pipeline_boustro import SentenceVectorPipeline
+from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
 AUTO_MAP = {
@@ -242,16 +242,19 @@ class BoustroModel(BoustroPreTrainedModel):
         input_ids: torch.LongTensor,
         target_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        past_key_values: BoustroCache | None = None,
         **segments,
     ) -> BoustroModelOutput:
         """
         `latents`, `posterior_…`, `prior_…` and `segment_targets` as `forward` returns them for the same arguments,
         without the work of the backward decoder and the generator. `segments`: `segment_starts`, `latents`,
-        `latent_mask` and `latent_noise` of `forward`.
+        `latent_mask` and `latent_noise` of `forward`. A cache only hands the context's state on, to a call that
+        starts with a new segment.
         """
-        inputs = PlanInputs(target_ids, **segments)
+        past, inputs = past_key_values or BoustroCache(), PlanInputs(target_ids, **segments)
         embeds, inputs, _, lengths = self._front(self._embed(input_ids, None), attention_mask, inputs)
-        found = self.planner.infer(self.context(embeds)[0], lengths, inputs)
+        context, past.context_state = self.context(embeds, past.context_state)
+        found = self.planner.infer(context, lengths, inputs)
         posterior = found.posterior or (None, None)
         return BoustroModelOutput(
             latents=found.latents,

@@ -30,7 +30,9 @@ def test_every_byte_of_a_character_is_allowed_after_those_before_it(text):
         assert (scores[0, 2] == -torch.inf) == within  # the end mark
 
 
-@pytest.mark.parametrize("bad", [b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xf4\x90\x80\x80", b"\x80", b"\xe4a"])
+@pytest.mark.parametrize(
+    "bad", [b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xf4\x90\x80\x80", b"\x80", b"\xe4a"]
+)
 def test_what_is_no_utf8_is_banned(bad):
     processor = WholeCharacters(259, None, torch.device("cpu"))
     ids = [1, *(byte + FIRST_BYTE_ID for byte in bad)]
