@@ -28,7 +28,7 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-        linear = _packed if characters >= PACKING_PAYS and len(state) > 1 and _can_pack(state) else _plain
+        linear = _packed if characters >= PACKING_PAYS and _packing_helps(state) else _plain
         self.embedding = backbone.embedding.weight
         # a table of what every id adds to the gates pays where more characters than ids are to come
         self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
@@ -85,9 +85,13 @@ class CharacterStep:
 PACKING_PAYS = 32
 
 
-def _can_pack(like):
-    """Whether oneDNN has a layout of its own for the weights of products with `like`."""
-    return like.device.type == "cpu" and like.dtype is torch.float32 and torch.backends.mkldnn.is_available()
+def _packing_helps(state):
+    """Whether products with `state` (B, layers, H) are faster with weights in oneDNN's own layout."""
+    if state.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if state.dtype is torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return state.dtype is torch.float32 and len(state) > 1
 
 
 def _plain(weight, bias=None):
