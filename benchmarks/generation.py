@@ -69,9 +69,16 @@ def peers(parameters: int, vocab_size: int) -> dict[str, nn.Module]:
     positions = LONG_PROMPT + NEW
 
     def llama(size):
-        config = LlamaConfig(vocab_size=vocab_size, hidden_size=size, intermediate_size=8 * size // 3)
-        config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads = LAYERS, 4, 4
-        config.head_dim, config.max_position_embeddings, config.tie_word_embeddings = size // 4, positions, True
+        config = LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=size,
+            intermediate_size=8 * size // 3,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=positions,
+            tie_word_embeddings=True,
+        )
         return LlamaForCausalLM(config)
 
     def gpt2(size):

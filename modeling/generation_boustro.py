@@ -1,11 +1,29 @@
 """How `generate` treats latents: the posterior for the prompt's segments, the prior for every new one."""
 
+from dataclasses import dataclass
+
 import torch
+from torch import nn
 from transformers import GenerationMixin
+from transformers.generation import LogitsProcessorList
+from transformers.generation.utils import GenerateDecoderOnlyOutput
+from transformers.utils import logging
 
 from .cache_boustro import BoustroCache
-from .decoding_boustro import CharacterStep, decode, decoder_output, shares_place
+from .characters_boustro import WholeCharacters
+from .decoding_boustro import CharacterStep, decode, shares_place
 from .planning_boustro import IGNORE_INDEX, PlanInputs, check_latents
+
+logger = logging.get_logger(__name__)
+
+PREFILL = 4096  # characters of a prompt that are read at a time: the memory of a longer one does not grow with it
+
+
+@dataclass
+class BoustroGenerateOutput(GenerateDecoderOnlyOutput):
+    """What `generate(return_dict_in_generate=True)` returns, and `latents` (B, K, Z) where they were asked for."""
+
+    latents: torch.FloatTensor | None = None
 
 
 class BoustroGenerationMixin(GenerationMixin):
@@ -19,7 +37,11 @@ class BoustroGenerationMixin(GenerationMixin):
     - `latents`: (B, K, Z), in place of the first K planned segments;
     - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned
       like that one. Needs the tokenizer as [`BoustroLatentsMixin.encode`] does;
-    - `latent_temperature`: factor of the prior's standard deviation when latents are drawn (`do_sample=True`).
+    - `latent_temperature`: factor of the prior's standard deviation when latents are drawn (`do_sample=True`);
+    - `return_latents`: with `return_dict_in_generate=True`, `latents` (B, K, Z) beside `sequences`: the z of every
+      segment of a row, those of its prompt first. With greedy search and sampling.
+
+    A text never ends in half a character: see [`WholeCharacters`].
 
     All random numbers for latents are drawn before the first step, so that generation with and without the cache
     plans alike.
@@ -29,8 +51,13 @@ class BoustroGenerationMixin(GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
-    def generate(self, inputs=None, *args, latents_from=None, **kwargs):
-        """As in transformers; see the class for the arguments that steer the latents."""
+    def generate(self, inputs=None, *args, latents_from=None, return_latents=False, **kwargs):
+        """As in transformers; see the class for the arguments that steer the latents. Raises `ValueError` for what
+        cannot be done, before anything is generated."""
+        _refuse(kwargs)
+        if return_latents:
+            self._need_latents("return_latents")
+            kwargs["return_latents"] = True
         if latents_from is not None:
             if kwargs.get("latents") is not None:
                 raise ValueError("latents and latents_from were both given, expected one of them.")
@@ -40,12 +67,19 @@ class BoustroGenerationMixin(GenerationMixin):
             kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
         return super().generate(inputs, *args, **kwargs)
 
+    def _get_logits_processor(self, generation_config, *args, **kwargs):
+        """Those of transformers, after the one that keeps characters whole."""
+        found = super()._get_logits_processor(generation_config, *args, **kwargs)
+        whole = WholeCharacters(self.config.vocab_size, generation_config.max_length, self.device)
+        return LogitsProcessorList([whole, *found])
+
     def _validate_model_kwargs(self, model_kwargs):
         """Our own argument is no argument of `forward`, for which transformers takes what it does not know."""
         temperature = model_kwargs.get("latent_temperature")
         if temperature is not None and not (isinstance(temperature, int | float) and temperature >= 0):
             raise ValueError(f"latent_temperature is {temperature!r}, expected 0 or a positive number.")
-        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k != "latent_temperature"})
+        ours = ("latent_temperature", "return_latents")
+        super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in ours})
 
     @torch.no_grad()
     def _maybe_prepare_encoder_kwargs_for_generation(
@@ -55,6 +89,8 @@ class BoustroGenerationMixin(GenerationMixin):
         model_kwargs = super()._maybe_prepare_encoder_kwargs_for_generation(
             inputs_tensor, model_kwargs, model_input_name, generation_config
         )
+        if generation_config.prefill_chunk_size is None and inputs_tensor.shape[1] > PREFILL:
+            generation_config.prefill_chunk_size = PREFILL
         if self.config.latent_size == 0:
             return model_kwargs
         if model_input_name != "input_ids" or model_kwargs.get("past_key_values") is not None:
@@ -66,6 +102,13 @@ class BoustroGenerationMixin(GenerationMixin):
         prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
         planned = model_kwargs.get("latents")
         check_latents(planned, len(ids), self.config.latent_size)
+        new = generation_config.max_new_tokens or (generation_config.max_length or 0) - ids.shape[1]
+        most = max(-(-new // self.config.segment_length), 1)
+        if planned is not None and new > 0 and planned.shape[1] > most:
+            logger.warning(
+                f"latents holds {planned.shape[1]} segments, but {new} new characters make at most {most} of "
+                f"{self.config.segment_length}: the others are not used. Raise max_new_tokens to use them."
+            )
         if planned is None:
             planned = prompt_latents.new_zeros(len(ids), 0, self.config.latent_size)
         latents, known = _join_latents(prompt_latents, segments, planned.to(prompt_latents))
@@ -74,16 +117,21 @@ class BoustroGenerationMixin(GenerationMixin):
 
     def _encode_prompt(self, ids, mask, lengths, sample):
         """Posterior latents of the prompt's segments, (B, K, Z), and how many segments each row has, (B,)."""
-        targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORE_INDEX)
-        # a row ends with its last real character, which has no target yet; padding may follow it or stand before
-        following = torch.nn.functional.pad(mask[:, 1:], (0, 1), value=0)
-        targets = targets.masked_fill((mask * following) == 0, IGNORE_INDEX)
-        noise = None if sample else torch.zeros(*ids.shape, self.config.latent_size, device=self.device)
-        output = self.model(ids, mask, target_ids=targets, latent_noise=noise)
-        segments = torch.div(
-            lengths - 1 + self.config.segment_length - 1, self.config.segment_length, rounding_mode="floor"
-        )
-        return output.latents, segments.clamp(min=0)
+        order = torch.argsort(mask, dim=1, descending=True, stable=True)  # the prompt first, padding after it
+        ids, mask = ids.gather(1, order), mask.gather(1, order)
+        # a row ends with its last real character, which has no target yet
+        targets = nn.functional.pad(ids[:, 1:], (0, 1), value=IGNORE_INDEX)
+        following = nn.functional.pad(mask[:, 1:], (0, 1), value=0)
+        targets = targets.masked_fill(following == 0, IGNORE_INDEX)
+        length, cache, found = self.config.segment_length, BoustroCache(), []
+        window = -(-PREFILL // length) * length
+        for start in range(0, ids.shape[1], window):
+            part = slice(start, start + window)
+            noise = None if sample else torch.zeros(len(ids), 0, self.config.latent_size, device=self.device)
+            output = self.model.infer(ids[:, part], targets[:, part], mask[:, part], cache, latent_noise=noise)
+            found.append(output.latents)
+        segments = torch.div(lengths - 1 + length - 1, length, rounding_mode="floor")
+        return torch.cat(found, 1), segments.clamp(min=0)
 
     def _prepare_cache_for_generation(
         self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -92,6 +140,8 @@ class BoustroGenerationMixin(GenerationMixin):
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
         temperature = model_kwargs.pop("latent_temperature", None)
+        if model_kwargs.get("return_latents"):
+            _check_return_latents(generation_config, model_kwargs)
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = BoustroCache()
         if generation_config.do_sample and self.config.latent_size > 0:
@@ -112,9 +162,10 @@ class BoustroGenerationMixin(GenerationMixin):
         **model_kwargs,
     ):
         """Greedy search and sampling by the fast loop where its conditions hold, else by that of transformers."""
+        return_latents = model_kwargs.pop("return_latents", False)
         cache = model_kwargs.get("past_key_values")
         if synced_gpus or not self._decodes_fast(input_ids, cache, generation_config, model_kwargs):
-            return super()._sample(
+            output = super()._sample(
                 input_ids,
                 logits_processor,
                 stopping_criteria,
@@ -123,16 +174,38 @@ class BoustroGenerationMixin(GenerationMixin):
                 streamer=streamer,
                 **model_kwargs,
             )
-        logits = self._prefill(input_ids, generation_config, model_kwargs).logits[:, -1]
-        inputs = PlanInputs(**{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")})
-        step = CharacterStep(self, cache, inputs)
-        found = decode(step, input_ids, logits, logits_processor, stopping_criteria, generation_config, streamer)
-        step.write_back()
-        return decoder_output(found, cache) if generation_config.return_dict_in_generate else found["sequences"]
+        else:
+            logits = self._prefill(input_ids, generation_config, model_kwargs).logits[:, -1]
+            inputs = PlanInputs(
+                **{name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")}
+            )
+            longest = stopping_criteria.max_length or input_ids.shape[1]
+            step = CharacterStep(self, cache, inputs, longest - input_ids.shape[1])
+            output = decode(step, input_ids, logits, logits_processor, stopping_criteria, generation_config, streamer)
+            step.write_back()
+            if not generation_config.return_dict_in_generate:
+                return output["sequences"]
+            output = GenerateDecoderOnlyOutput(**output, past_key_values=cache)
+        if return_latents:
+            output = BoustroGenerateOutput(**output, latents=self._used_latents(output.sequences, model_kwargs))
+        return output
+
+    def _used_latents(self, sequences, model_kwargs):
+        """The z (B, K, Z) of the segments of sequences (B, T), inferred again from what was planned."""
+        ids = sequences[:, :-1]  # after the last character nothing was predicted
+        mask = model_kwargs.get("attention_mask")
+        mask = torch.ones_like(sequences) if mask is None else mask
+        mask = nn.functional.pad(mask, (0, max(ids.shape[1] - mask.shape[1], 0)), value=1)[:, : ids.shape[1]]
+        starts = _segment_starts(mask, model_kwargs["prompt_lengths"], self.config.segment_length)
+        planned = {name: model_kwargs.get(name) for name in ("latents", "latent_mask", "latent_noise")}
+        return self.model.infer(ids, None, mask, segment_starts=starts, **planned).latents
 
     def _decodes_fast(self, input_ids, cache, generation_config, model_kwargs) -> bool:
         """Whether the fast loop can do what is asked."""
         if not isinstance(cache, BoustroCache) or model_kwargs.get("inputs_embeds") is not None:
+            return False
+        # the int8 layers of torch.ao.quantization keep their weights to themselves
+        if not all(isinstance(layer, nn.LSTM) for layer in self.model.context.layers):
             return False
         if generation_config.output_attentions or generation_config.output_hidden_states:
             return False
@@ -159,6 +232,35 @@ class BoustroGenerationMixin(GenerationMixin):
             starts = _segment_starts(attention_mask, prompt_lengths, self.config.segment_length)
             inputs["segment_starts"] = starts[:, -new:].to(self.device)
         return inputs
+
+
+def _refuse(options):
+    """Raises `ValueError` for decoding that a recurrent model cannot do, with the reason."""
+    for name in ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit"):
+        if options.get(name) is not None:
+            raise ValueError(
+                f"{name} was given, but assisted decoding takes drafted characters back, and the state of a recurrent "
+                "model cannot be taken back: leave it out; plain generate() is fast."
+            )
+    beams = options.get("num_beams") or getattr(options.get("generation_config"), "num_beams", None) or 1
+    if options.get("streamer") is not None and beams > 1:
+        raise ValueError(
+            f"a streamer was given with num_beams={beams}, but beam search changes its mind about the text until the "
+            "end: stream with num_beams=1, or leave the streamer out."
+        )
+
+
+def _check_return_latents(generation_config, model_kwargs):
+    if not generation_config.return_dict_in_generate:
+        raise ValueError("return_latents was given without return_dict_in_generate=True, expected both.")
+    if generation_config.num_beams > 1:
+        raise ValueError(
+            f"return_latents was given with num_beams={generation_config.num_beams}, expected 1: beams exchange plans."
+        )
+    if model_kwargs.get("prompt_lengths") is None:
+        raise ValueError(
+            "return_latents was given with past_key_values or inputs_embeds, expected ids from the start of the text."
+        )
 
 
 def _join_latents(prompt_latents, segments, planned):

@@ -128,11 +128,12 @@ class BoustroLatentsMixin:
         of `generate`, say otherwise.
         """
         self._need_latents("decode_latents")
-        check_latents(latents, len(latents), self.config.latent_size)
+        self._check_latents(latents)
         tokenizer = self._tokenizer(tokenizer)
         start = torch.full((len(latents), 1), self.config.bos_token_id, device=self.device)
         length = latents.shape[1] * self.config.segment_length
         options = {"max_new_tokens": length, "do_sample": False, "pad_token_id": self.config.pad_token_id, **options}
+        latents = latents[:, : max(-(-options["max_new_tokens"] // self.config.segment_length), 1)]
         ids = self.generate(start, attention_mask=torch.ones_like(start), latents=latents.to(self.device), **options)
         return tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
 
@@ -143,7 +144,7 @@ class BoustroLatentsMixin:
         under the backward decoder, in text order, up to an end mark.
         """
         self._need_latents("backward")
-        check_latents(latents, len(latents), self.config.latent_size)
+        self._check_latents(latents)
         tokenizer = self._tokenizer(tokenizer)
         decoder = self.model.planner.backward_decoder
         ids = decoder.logits(decoder(latents.to(self.device, self.dtype))).argmax(-1)  # (N, K, S)
@@ -174,7 +175,14 @@ class BoustroLatentsMixin:
         return BoustroScores(nats=nats, characters=count, bits_per_character=nats / count.clamp(min=1) / math.log(2))
 
     def _posterior(self, ids, targets):
-        backbone, present = self._evaluate(ids, targets), self._present(targets)
+        none = torch.zeros(len(ids), 0, self.config.latent_size, device=self.device)
+        training = self.training
+        self.eval()
+        try:
+            backbone = self.model.infer(ids, targets, self._mask(targets), latent_noise=none)
+        finally:
+            self.train(training)
+        present = self._present(targets)
         return BoustroPosterior(
             mean=backbone.posterior_mean * present[..., None],
             log_variance=backbone.posterior_log_variance * present[..., None],
@@ -221,10 +229,10 @@ class BoustroLatentsMixin:
                 raise ValueError(f"ids have the shape {tuple(texts.shape)}, expected (texts, characters).")
             rows = texts.tolist()
         else:
-            texts = [texts] if isinstance(texts, str) else list(texts)
-            wrong = next((text for text in texts if not isinstance(text, str)), None)
-            if wrong is not None or not texts:
-                found = "nothing" if wrong is None else type(wrong).__name__
+            texts = [texts] if isinstance(texts, str) or texts is None else list(texts)
+            wrong = {type(text).__name__ for text in texts if not isinstance(text, str)}
+            if wrong or not texts:
+                found = ", ".join(sorted(wrong)) or "nothing"
                 raise ValueError(f"texts holds {found}, expected strings, or ids (texts, characters).")
             rows = self._tokenizer(tokenizer)(texts, padding=False)["input_ids"]
         pad, end = self.config.pad_token_id, self.config.eos_token_id
@@ -252,6 +260,11 @@ class BoustroLatentsMixin:
                     "pass tokenizer=."
                 ) from error
         return self._own_tokenizer
+
+    def _check_latents(self, latents):
+        check_latents(latents, len(latents) if isinstance(latents, torch.Tensor) else 0, self.config.latent_size)
+        if latents is None:
+            raise ValueError(f"latents is None, expected a tensor (texts, segments, {self.config.latent_size}).")
 
     def _need_latents(self, name):
         if self.config.latent_size == 0:

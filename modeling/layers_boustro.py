@@ -157,7 +157,7 @@ class BackwardDecoder(nn.Module):
 
     def forward(self, latents, length=None):
         steps = self.step_embedding.weight[-(length or 0) :]  # the last step stands for place 0
-        flat = latents.flatten(0, 1).to(self.input.weight.dtype)  # (B * K, Z)
+        flat = latents.flatten(0, 1).to(steps.dtype)  # (B * K, Z)
         x = self.input(flat)[:, None] + steps  # (B * K, S, Hb)
         hidden = torch.tanh(self.initial(flat))[None]
         states, _ = self.lstm(x, (hidden, torch.zeros_like(hidden)))

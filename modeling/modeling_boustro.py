@@ -16,6 +16,7 @@ from .generation_boustro import BoustroGenerationMixin
 from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack, Prior
 from .objective_boustro import discounted, floored_kl, kl_to_prior, negative_elbo, token_nll
+from .pipeline_boustro import SentenceVectorPipeline
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
@@ -24,6 +25,13 @@ AUTO_MAP = {
     "AutoConfig": "configuration_boustro.BoustroConfig",
     "AutoModel": "modeling_boustro.BoustroModel",
     "AutoModelForCausalLM": "modeling_boustro.BoustroForCausalLM",
+}
+CUSTOM_PIPELINES = {
+    "feature-extraction": {
+        "impl": f"pipeline_boustro.{SentenceVectorPipeline.__name__}",
+        "pt": ["AutoModelForCausalLM"],
+        "type": "text",
+    }
 }
 
 
@@ -122,6 +130,8 @@ class BoustroPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, config and code; the config names every Auto class that can load the folder."""
         self.config.auto_map = dict(AUTO_MAP)
+        if self.config.latent_size > 0:
+            self.config.custom_pipelines = CUSTOM_PIPELINES
         # transformers.Trainer switches the cache off while it trains, which generation must not inherit
         self.config.use_cache = True
         return super().save_pretrained(save_directory, *args, **kwargs)
@@ -210,19 +220,10 @@ class BoustroModel(BoustroPreTrainedModel):
         check_segment_length(segment_length, self.config.segment_length, target_ids is not None)
         if use_cache is None:
             use_cache = self.config.use_cache and target_ids is None
-        order, lengths = _front_packing(attention_mask, embeds)
         inputs = PlanInputs(
             target_ids, None, word_starts, segment_starts, latents, latent_mask, latent_noise, segment_length
         )
-        if order is not None:
-            embeds = _reorder(embeds, order)
-            inputs.target_ids = _reorder(target_ids, order)
-            inputs.word_starts = _reorder(word_starts, order)
-            inputs.segment_starts = _reorder(segment_starts, order)
-        if target_ids is not None:
-            if target_ids.device.type == "cpu":
-                _check_ids("labels", target_ids.masked_fill(target_ids == IGNORE_INDEX, 0), self.config.vocab_size)
-            inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
+        embeds, inputs, order, lengths = self._front(embeds, attention_mask, inputs)
         past = BoustroCache() if past_key_values is None else past_key_values
         # padded rows need their own length only where the state after them matters
         state_lengths = lengths if use_cache and order is not None else None
@@ -241,6 +242,48 @@ class BoustroModel(BoustroPreTrainedModel):
             hidden = hidden.scatter(1, expand_index(order, hidden), hidden)
         output = _model_output(hidden, past if use_cache else None, plan, output_alignments)
         return output if return_dict is not False else output.to_tuple()
+
+    def infer(
+        self,
+        input_ids: torch.LongTensor,
+        target_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: BoustroCache | None = None,
+        **segments,
+    ) -> BoustroModelOutput:
+        """
+        `latents`, `posterior_…`, `prior` and `segment_targets` as `forward` returns them for the same arguments,
+        without the work of the backward decoder and the generator. `segments`: `segment_starts`, `latents`,
+        `latent_mask` and `latent_noise` of `forward`. A cache only hands the context's state on, to a call that
+        starts with a new segment.
+        """
+        past, inputs = past_key_values or BoustroCache(), PlanInputs(target_ids, **segments)
+        embeds, inputs, _, lengths = self._front(self._embed(input_ids, None), attention_mask, inputs)
+        context, past.context_state = self.context(embeds, past.context_state)
+        found = self.planner.infer(context, lengths, inputs)
+        posterior = found.posterior or (None, None)
+        return BoustroModelOutput(
+            latents=found.latents,
+            posterior_mean=posterior[0],
+            posterior_log_variance=posterior[1],
+            prior=found.prior,
+            segment_targets=found.targets,
+        )
+
+    def _front(self, embeds, attention_mask, inputs):
+        """Embeddings and inputs with every row's real positions first, the order that does it, and their number."""
+        order, lengths = _front_packing(attention_mask, embeds)
+        if order is not None:
+            embeds = _reorder(embeds, order)
+            inputs.target_ids = _reorder(inputs.target_ids, order)
+            inputs.word_starts = _reorder(inputs.word_starts, order)
+            inputs.segment_starts = _reorder(inputs.segment_starts, order)
+        if inputs.target_ids is not None:
+            if inputs.target_ids.device.type == "cpu":
+                real = inputs.target_ids.masked_fill(inputs.target_ids == IGNORE_INDEX, 0)
+                _check_ids("labels", real, self.config.vocab_size)
+            inputs.target_embeds = self.embedding(inputs.target_ids.clamp(min=0))
+        return embeds, inputs, order, lengths
 
     def _embed(self, input_ids, inputs_embeds):
         if (input_ids is None) == (inputs_embeds is None):

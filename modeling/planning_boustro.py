@@ -44,6 +44,17 @@ class PlanOutput:
     alignments: torch.FloatTensor | None = None
 
 
+@dataclass
+class InferredSegments:
+    """The segments of a window: where they lie, their `targets` (B, K, S), distributions and `latents` (B, K, Z)."""
+
+    grid: SegmentGrid
+    prior: tuple[torch.FloatTensor, torch.FloatTensor]
+    posterior: tuple[torch.FloatTensor, torch.FloatTensor] | None
+    latents: torch.FloatTensor
+    targets: torch.LongTensor | None
+
+
 class SegmentPlanner(nn.Module):
     r"""
     Everything between the context LSTM and the generator LSTM. The future of a segment reaches the generator only
@@ -72,19 +83,11 @@ class SegmentPlanner(nn.Module):
     def _window(self, context, lengths, past, inputs, position):
         """Many positions at once; `position` is where a segment under way goes on, or None to start a new one."""
         segment_length = inputs.segment_length or self.segment_length
-        grid = self._grid(lengths, context.shape[1], inputs.segment_starts, position, segment_length)
-        start_context = grid.at_starts(context)  # (B, K, H)
-        prior = self.prior(start_context)
-        targets, posterior = None, None
-        if inputs.target_ids is not None:
-            targets = grid.split(inputs.target_ids, fill=IGNORE_INDEX)  # (B, K, S)
-            posterior = self._posterior(grid, start_context, targets, inputs)
-        past_segment = lengths.new_zeros(len(lengths)) if past.segment is None else past.segment
         carried = 0 if position is None else 1
-        index = torch.arange(grid.count, device=lengths.device).expand(len(lengths), grid.count)
-        if inputs.target_ids is None:
-            index = past_segment[:, None] + index - carried
-        latents = _choose_latents(index, prior, posterior, inputs)
+        past_segment = lengths.new_zeros(len(lengths)) if past.segment is None else past.segment
+        first = 0 if inputs.target_ids is not None else past_segment - carried
+        found = self.infer(context, lengths, inputs, position, first)
+        grid, latents = found.grid, found.latents
         states = self.backward_decoder(latents, segment_length)  # (B, K, S, Hb)
         if carried:
             # segment 0 goes on with its plan; the latent drawn for it above is not used
@@ -107,12 +110,37 @@ class SegmentPlanner(nn.Module):
             position=next_position,
             segment=past_segment + grid.started.sum(1),
             latents=latents,
-            prior=prior,
-            posterior=posterior,
+            prior=found.prior,
+            posterior=found.posterior,
             backward_states=states,
-            segment_targets=targets,
+            segment_targets=found.targets,
             alignments=weights,
         )
+
+    def infer(
+        self,
+        context: torch.Tensor,
+        lengths: torch.Tensor,
+        inputs: PlanInputs,
+        position: torch.Tensor | None = None,
+        first: torch.Tensor | int = 0,
+    ) -> InferredSegments:
+        """
+        Prior, latent and (with targets) posterior of every segment of context (B, T, H), without plans. `position` as
+        in `SegmentGrid.from_starts`; `first`, (B,) or 0, is the number in its text of a row's first segment.
+        """
+        length = inputs.segment_length or self.segment_length
+        grid = self._grid(lengths, context.shape[1], inputs.segment_starts, position, length)
+        start_context = grid.at_starts(context)  # (B, K, H)
+        prior = self.prior(start_context)
+        targets, posterior = None, None
+        if inputs.target_ids is not None:
+            targets = grid.split(inputs.target_ids, fill=IGNORE_INDEX)
+            posterior = self._posterior(grid, start_context, targets, inputs)
+        index = torch.arange(grid.count, device=lengths.device).expand(len(lengths), grid.count)
+        if isinstance(first, torch.Tensor):
+            index = index + first[:, None]
+        return InferredSegments(grid, prior, posterior, _choose_latents(index, prior, posterior, inputs), targets)
 
     def _step(self, context, lengths, past, inputs):
         """One position in each row, with the plan at hand: the same result as `_window`, without its grid."""
@@ -154,13 +182,16 @@ class SegmentPlanner(nn.Module):
 
 
 def check_latents(latents: torch.Tensor | None, batch: int, latent_size: int) -> None:
-    """Raises `ValueError` unless `latents` is None or (batch, any, latent_size)."""
+    """Raises `ValueError` unless `latents` is None or a floating-point tensor (batch, any, latent_size)."""
     if latents is None:
         return
     if latent_size == 0:
         raise ValueError(
             "latents were given, but this model has latent_size=0: a plain language model without latents."
         )
+    if not isinstance(latents, torch.Tensor) or not latents.is_floating_point():
+        found = f"a tensor of {latents.dtype}" if isinstance(latents, torch.Tensor) else f"{type(latents).__name__}"
+        raise ValueError(f"latents is {found}, expected a floating-point tensor (batch, segments, {latent_size}).")
     if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_size:
         raise ValueError(
             f"latents has the shape {tuple(latents.shape)}, expected (batch, segments, latent_size) = "

@@ -21,6 +21,11 @@ PAD_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")  
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))  # ids 3 .. 258
 FIRST_CHARACTER_ID = len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
 
+# A transcript: "user: Hello", a line a message. No special token marks a turn, so that any chat log is training data.
+CHAT_TEMPLATE = """\
+{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"""
+
 # Word-start codes: a token inside a word, at its start, or of which nothing is known.
 INSIDE, START, UNKNOWN = 0, 1, 2
 
@@ -139,6 +144,7 @@ class BoustroTokenizer(TokenizersBackend):
             "split_special_tokens": True,
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "attention_mask"],
+            "chat_template": CHAT_TEMPLATE,
         }
         return cls(
             tokenizer_object=_build_backend(characters),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("modeling", "data_scripts", "training", "evaluation", "configs")
+FOLDERS = ("modeling", "data_scripts", "training", "evaluation", "commands", "export", "configs")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "model_card.md")
 TEXT = "The quick brown fox jumps over the lazy dog. 你好，世界。\n" * 40
 

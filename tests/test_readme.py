@@ -45,6 +45,6 @@ def test_training_commands_parse(readme):
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_file_tree_is_complete(readme):
     text = readme.read_text(encoding="utf-8")
-    for folder in ("modeling", "data_scripts", "training", "evaluation"):
+    for folder in ("modeling", "data_scripts", "training", "evaluation", "commands", "export"):
         for path in (ROOT / folder).glob("*.py"):
             assert path.name == "__init__.py" or path.name in text, path

@@ -113,6 +113,8 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "model_path": str(output_dir),
         "parameters": f"{metrics['parameters']:,}",
         "architecture": _architecture(model),
+        "file_size": _file_size(output_dir / "model.safetensors"),
+        "peak_memory": _peak_memory(),
         "input_mode": arguments.data.input_mode,
         "protocol": _protocol(arguments, validation) + (", one posterior sample a segment" if latent else ""),
         "data": _data_name(arguments),
@@ -140,6 +142,23 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "command": metrics["command"],
         "samples": "\n\n".join(fenced(sample) for sample in samples) if samples else NOT_MEASURED,
     }
+
+
+def _file_size(path: Path) -> str:
+    return f"{path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else NOT_MEASURED
+
+
+def _peak_memory() -> str:
+    """Of this process, and of its GPU where it used one."""
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return NOT_MEASURED
+    unit = 1 if platform.system() == "Darwin" else 2**10  # ru_maxrss is in bytes there, elsewhere in KiB
+    peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:.0f} MiB"
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        peak += f", {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB on the GPU"
+    return peak
 
 
 def _train_gap(metrics: dict[str, Any]) -> float | None:

@@ -1,0 +1,83 @@
+"""Whole characters in generation: bytes that would leave half a character are not drawn."""
+
+import torch
+from transformers import LogitsProcessor
+
+# BoustroTokenizer gives the bytes 0x00 to 0xFF these ids
+FIRST_BYTE_ID = 3
+LAST_BYTE_ID = FIRST_BYTE_ID + 255
+FIRST_LEAD_ID = FIRST_BYTE_ID + 0xC2  # of characters of several bytes
+
+# What may come next, as ranges of bytes and the state each leads to (Unicode Standard 17.0, table 3-7); state 0 stands
+# between characters.
+BETWEEN = 0
+TRANSITIONS = (
+    (
+        (0x00, 0x7F, BETWEEN),
+        (0xC2, 0xDF, 1),
+        (0xE0, 0xE0, 4),
+        (0xE1, 0xEC, 2),
+        (0xED, 0xED, 5),
+        (0xEE, 0xEF, 2),
+        (0xF0, 0xF0, 6),
+        (0xF1, 0xF3, 3),
+        (0xF4, 0xF4, 7),
+    ),
+    ((0x80, 0xBF, BETWEEN),),
+    ((0x80, 0xBF, 1),),
+    ((0x80, 0xBF, 2),),
+    ((0xA0, 0xBF, 1),),
+    ((0x80, 0x9F, 1),),
+    ((0x90, 0xBF, 2),),
+    ((0x80, 0x8F, 2),),
+)
+LONGEST = 4  # bytes of a character
+
+
+class WholeCharacters(LogitsProcessor):
+    r"""
+    Bans the byte ids that no UTF-8 text could have next, and any other id while a character lacks bytes. A character
+    that would not be finished by the greatest length is not begun either, so that a generated text always ends with a
+    whole character (unless something else than a length or an end mark stops it).
+
+    Args:
+        vocab_size: V.
+        max_length: characters of prompt and new text together, or None for no limit.
+        device: of the ids.
+    """
+
+    supports_continuous_batching = False
+
+    def __init__(self, vocab_size: int, max_length: int | None, device: torch.device):
+        size = max(vocab_size, LAST_BYTE_ID + 1)
+        self.max_length = max_length
+        self.bias = torch.full((len(TRANSITIONS), size), -torch.inf)
+        self.bias[BETWEEN, :FIRST_BYTE_ID] = self.bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
+        self.following = torch.zeros(len(TRANSITIONS), size, dtype=torch.long)
+        for state, ranges in enumerate(TRANSITIONS):
+            for first, last, after in ranges:
+                span = slice(FIRST_BYTE_ID + first, FIRST_BYTE_ID + last + 1)
+                self.bias[state, span], self.following[state, span] = 0, after
+        self.between = [self._with_room(room).to(device) for room in range(LONGEST + 1)]
+        self.bias, self.following = self.bias[:, :vocab_size].to(device), self.following.to(device)
+        self.between = [bias[:vocab_size] for bias in self.between]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
+        room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
+        between = self.between[max(room, 0)]
+        tail = input_ids[:, 1 - LONGEST :]
+        if not bool(((tail >= FIRST_LEAD_ID) & (tail <= LAST_BYTE_ID)).any()):
+            return scores + between
+        state = torch.full_like(tail[:, 0], BETWEEN)
+        for ids in tail.unbind(1):
+            state = self.following[state, ids]
+        return scores + torch.where((state == BETWEEN)[:, None], between, self.bias[state])
+
+    def _with_room(self, room):
+        """The bias between characters if `room` ids can still come: leads of longer characters are banned."""
+        bias = self.bias[BETWEEN].clone()
+        for first, length in ((0xC2, 2), (0xE0, 3), (0xF0, 4)):
+            if 0 < room < length:
+                bias[FIRST_BYTE_ID + first : LAST_BYTE_ID + 1] = -torch.inf
+        return bias

@@ -1,0 +1,119 @@
+"""The commands, run as the shell runs them, on a model saved as training saves it."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from boustro import BoustroTokenizer
+from boustro.commands.main import main
+from tests.conftest import small_model
+
+TEXTS = ["anna", "a longer text", "汉字 😀"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder, model and tokenizer."""
+    folder = tmp_path_factory.mktemp("saved")
+    tokenizer = BoustroTokenizer.train_from_iterator(["abcdefghijklmnopqrstuvwxyz 汉字"])
+    model = small_model(vocab_size=len(tokenizer), latent_prior="standard", segment_length=16)
+    model.generation_config.pad_token_id = 0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder), model, tokenizer
+
+
+@pytest.fixture
+def shell(monkeypatch, capsys):
+    """Runs a command on an input; returns exit code, lines of stdout, and stderr."""
+
+    def run(*arguments, text=""):
+        data = text if isinstance(text, bytes) else text.encode()
+        stdin = io.TextIOWrapper(io.BytesIO(data))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **options: None, raising=False)
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err
+
+    return run
+
+
+def test_generate_goes_on_with_every_line(saved, shell):
+    folder, model, tokenizer = saved
+    code, lines, _ = shell("generate", folder, "--greedy", "--max-new-tokens", "9", text="anna\n\nb\r\n")
+    assert code == 0 and len(lines) == 3 and lines[0].startswith("anna") and lines[2].startswith("b")
+    batch = tokenizer("anna", return_tensors="pt")
+    ids = model.generate(**batch, max_new_tokens=9, do_sample=False)
+    assert lines[0] == tokenizer.decode(ids[0], skip_special_tokens=True)
+
+
+def test_generate_is_reproducible_and_steered(saved, shell):
+    folder, *_ = saved
+    asked = ("generate", folder, "--prompt", "an", "--num-return-sequences", "2", "--temperature", "1.5", "--json")
+    runs = [shell(*asked, *more)[1] for more in ((), (), ("--seed", "1"), ("--like", "a longer text"))]
+    assert runs[0] == runs[1] and runs[0] != runs[2] and runs[0] != runs[3]
+    results = [json.loads(line) for line in runs[0]]
+    assert len(results) == 2 and {"prompt", "text"} == set(results[0])
+    assert results[0]["text"].startswith("an") and results[0]["text"] != results[1]["text"]
+    (new,) = shell("generate", folder, "--prompt", "an", "--greedy", "--only-new")[1]
+    assert shell("generate", folder, "--prompt", "an", "--greedy")[1] == ["an" + new]
+
+
+def test_reconstruct_and_interpolate_are_those_of_the_model(saved, shell):
+    folder, model, tokenizer = saved
+    _, lines, _ = shell("reconstruct", folder, "--json", "--backward", text="\n".join(TEXTS))
+    found = [json.loads(line) for line in lines]
+    assert [each["text"] for each in found] == TEXTS
+    assert [each["reconstruction"] for each in found] == model.reconstruct(TEXTS, tokenizer)
+    drafts = model.backward(model.encode(TEXTS, tokenizer).mean, tokenizer)
+    assert found[0]["backward"] == drafts[0][0]
+    _, lines, _ = shell("interpolate", folder, *TEXTS[:2], "--steps", "3", "--spherical", "--json")
+    texts = model.interpolate(*TEXTS[:2], 3, True, tokenizer)
+    assert [json.loads(line) for line in lines] == [{"step": i, "text": text} for i, text in enumerate(texts)]
+
+
+def test_score_reads_and_writes_files(saved, shell, tmp_path):
+    folder, *_ = saved
+    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    code, lines, _ = shell("score", folder, "--json", "--input", str(source), "--output", str(target))
+    assert (code, lines) == (0, [])
+    found = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    assert [each["text"] for each in found] == TEXTS and found[0]["characters"] == 5
+    assert found[1]["bits_per_character"] == pytest.approx(found[1]["nats"] / 14 / math.log(2))
+    _, lines, _ = shell("score", folder, "--whole", "--samples", "3", "--json", text="two\nlines")
+    assert json.loads(lines[0])["text"] == "two\nlines" and len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "message"),
+    [
+        (["score", "nowhere"], "a", "there is no such folder"),
+        (["score", "{folder}"], "", "stdin holds no text"),
+        (["score", "{folder}"], b"\xff\xfe\x00", "stdin is not UTF-8"),
+        (["score", "{folder}", "--input", "missing.txt"], "", "missing.txt"),
+        (["score", "{folder}", "--samples", "0"], "a", "samples is 0"),
+        (["score", "{folder}", "--batch-size", "0"], "a", "--batch-size is 0"),
+        (["interpolate", "{folder}", "a", "b", "--steps", "1"], "", "steps is 1"),
+        (["generate", "{folder}", "--latent-temperature", "-1"], "a", "latent_temperature is -1"),
+        (["generate", "{folder}", "--prompt", "a", "--num-beams", "0"], "", "--num-beams is 0"),
+        (["vectors", "{folder}", "--output", "a", "--projector", "b"], "a", "expected one of them"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(saved, shell, arguments, text, message):
+    code, lines, err = shell(*(argument.format(folder=saved[0]) for argument in arguments), text=text)
+    assert code == 2 and lines == []
+    assert err.startswith("boustro: error: ") and message in err and len(err.splitlines()) == 1
+
+
+def test_python_m_boustro_is_the_command(saved):
+    run = subprocess.run(
+        [sys.executable, "-m", "boustro", "reconstruct", saved[0]], input="anna\n", capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("anna\t")
