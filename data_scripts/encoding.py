@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from boustro.tokenization_boustro import BYTE_TOKENS, INSIDE, repair_surrogates
@@ -118,6 +118,13 @@ class EncodedCorpus:
     unknown_characters: int
 
 
+def encoded_features(id_type: np.dtype) -> Features:
+    """The columns of encoded rows, ids in the smallest type that holds them."""
+    counts = dict.fromkeys(("characters", "bytes", "unknown_characters"), Value("int32"))
+    ids, starts = List(Value(str(id_type))), List(Value("uint8"))
+    return Features({"text": Value("string"), "input_ids": ids, "word_starts": starts, **counts})
+
+
 def encode_corpus(dataset: Dataset, encoder: CharacterEncoder, num_proc: int = 1) -> EncodedCorpus:
     """Segments and encodes the column "text" of a dataset of at least one row."""
     encoded = apply(
@@ -127,15 +134,22 @@ def encode_corpus(dataset: Dataset, encoder: CharacterEncoder, num_proc: int = 1
         num_proc=num_proc,
         remove_columns=["text"],
     )
+    return corpus_of(encoded)
+
+
+def corpus_of(encoded: Dataset) -> EncodedCorpus:
+    """The rows of a dataset with the columns of `encoded_features` as one corpus, copied into memory."""
     lengths = _collect(encoded, "input_ids", lambda chunk: chunk.value_lengths())
     return EncodedCorpus(
         ids=_collect(encoded, "input_ids", lambda chunk: chunk.flatten()),
         word_starts=_collect(encoded, "word_starts", lambda chunk: chunk.flatten()),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        characters=sum(encoded["characters"][:]),
-        bytes=sum(encoded["bytes"][:]),
-        unknown_characters=sum(encoded["unknown_characters"][:]),
+        **{name: _sum(encoded, name) for name in ("characters", "bytes", "unknown_characters")},
     )
+
+
+def _sum(dataset: Dataset, column: str) -> int:
+    return int(_collect(dataset, column, lambda chunk: chunk).sum(dtype=np.int64))
 
 
 def _collect(dataset: Dataset, column: str, part: Callable) -> np.ndarray:
