@@ -142,7 +142,11 @@ class DataArguments:
         default=None,
         metadata={"help": f"Most ids in all, {FIRST_CHARACTER_ID} special and byte ids included."},
     )
-    num_proc: int = field(default=1, metadata={"help": "Processes for cleaning and encoding."})
+    segmenter: str = field(
+        default="rjieba:cut",
+        metadata={"help": "Function that cuts Chinese text into words, MODULE:FUNCTION, for example jieba:lcut."},
+    )
+    num_proc: int = field(default=1, metadata={"help": "Processes for every step but reading."})
 
     def __post_init__(self):
         self.train_file = _as_list(self.train_file)

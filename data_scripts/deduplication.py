@@ -5,7 +5,7 @@
     groups = group_near(signatures, groups)  # rows of equal number are copies of each other
 
 Nothing here is random and no result depends on the number of processes. An index over N rows holds about 60 bytes a
-row in memory (measured: docs/data.md); the signatures, 512 bytes a row, may lie in a memory-mapped file.
+row in memory (measured: docs/data.md); the signatures, 1,024 bytes a row, may lie in a memory-mapped file.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ from rensa import RMinHash
 from .ngrams import ngram_hashes
 
 NGRAM = 5  # characters; GPT-3 and RefinedWeb take 5 words, of which five characters are the counterpart in Chinese
-PERMUTATIONS = 128
-BANDS = 32  # of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.87, of 0.63 with 0.995
+PERMUTATIONS = 256
+BANDS = (
+    64  # of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
+)
 THRESHOLD = 0.5  # least similarity of near copies; a text with 5 % of its characters edited has 0.63 to the first
 _SEED = 20_240_917  # of the permutations; part of what a signature means
 _ROUNDS = 16
@@ -41,7 +43,7 @@ def fingerprint(text: str) -> int:
 
 
 def signatures(texts: Sequence[str]) -> np.ndarray:
-    """MinHash signatures (R, 128) uint32 of the texts' sets of character 5-grams (Broder 1997).
+    """MinHash signatures (R, 256) uint32 of the texts' sets of character 5-grams (Broder 1997).
 
     The share of equal values of two rows estimates the Jaccard similarity of the sets. A text shorter than five
     characters is one element by itself, so that it is like its equals alone.
@@ -54,7 +56,7 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
 
 
 def mark_batch(batch: dict, near: bool = True) -> dict:
-    """For `datasets.map(batched=True)` on "text": "fingerprint" (int64) and, if `near`, "signature" (512 bytes)."""
+    """For `datasets.map(batched=True)` on "text": "fingerprint" (int64) and, if `near`, "signature" (1,024 bytes)."""
     marks = {"fingerprint": [fingerprint(text) for text in batch["text"]]}
     if near:
         marks["signature"] = [row.tobytes() for row in signatures(batch["text"])]
@@ -70,12 +72,12 @@ def group_exact(fingerprints: np.ndarray) -> np.ndarray:
 def group_near(rows: np.ndarray, groups: np.ndarray | None = None, threshold: float = THRESHOLD) -> np.ndarray:
     """Joins groups whose first rows are near copies of each other, by a chain of near copies if need be.
 
-    Rows that share one of 32 bands of their signatures are candidates (Leskovec et al., Mining of Massive Datasets,
+    Rows that share one of 64 bands of their signatures are candidates (Leskovec et al., Mining of Massive Datasets,
     section 3.4); a pair counts if its estimated similarity reaches `threshold`. Within a band rows are compared with
     the first one, those that differ from it with the first of the rest, and so on for 16 rounds.
 
     Args:
-        rows: signatures (N, 128) uint32, in memory or memory-mapped.
+        rows: signatures (N, 256) uint32, in memory or memory-mapped.
         groups: (N,) the number of the first row of each row's group, as `group_exact` gives it; default: none are
             equal.
 

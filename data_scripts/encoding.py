@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import rjieba
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
@@ -11,7 +12,7 @@ from boustro.tokenization_boustro import BYTE_TOKENS, INSIDE, repair_surrogates
 
 from .errors import DataError
 from .mapping import apply
-from .segmentation import word_starts_of_rows
+from .segmentation import Segmenter, word_starts_of_rows
 
 _UNKNOWN = -1
 _CODE_POINTS = 0x110000
@@ -24,6 +25,7 @@ class CharacterEncoder:
 
     Args:
         tokenizer: a fast tokenizer of one token a character with byte fallback, such as `BoustroTokenizer`.
+        segmenter: cuts Han text into words.
 
     Attributes:
         id_type: the smallest unsigned numpy type that holds every id.
@@ -32,7 +34,8 @@ class CharacterEncoder:
         DataError: if the tokenizer is of another kind, found by its vocabulary and by encoding a probe.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: Segmenter = rjieba.cut):
+        self._segmenter = segmenter
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in BYTE_TOKENS if token not in vocabulary]
         if missing:
@@ -69,7 +72,7 @@ class CharacterEncoder:
         lengths = np.where(unknown, _utf8_lengths(codes), 1)
         ends = np.cumsum(lengths)
         flags = np.full(lengths.sum(), INSIDE, dtype=np.uint8)
-        flags[ends - lengths] = word_starts_of_rows(texts)
+        flags[ends - lengths] = word_starts_of_rows(texts, self._segmenter)
         cuts = np.concatenate([[0], ends])[bounds[1:-1]]  # between the rows, in ids
         return {
             "input_ids": np.split(self._spell(codes), cuts),

@@ -34,7 +34,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
     """Plain numbers and strings about a run of the pipeline.
 
     Returns:
-        "source", "input_mode", "sample_by";
+        "source", "name" (without folders), "input_mode", "sample_by";
         "input": {"rows", "characters"} as read, "kept": the same of what is encoded, "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
         "changes": rows that a cleaning rule changed, by rule; "redactions": findings by kind;
@@ -44,7 +44,9 @@ def build_report(result: Result, args: DataArguments) -> dict:
         "scripts": shares of the training characters; "lengths": kept rows by length, in powers of two.
     """
     splits = {name: _sizes(shards) for name, shards in result.encoded.items()}
-    report = {"source": result.parts["train"].source.name, "input_mode": args.input_mode, "sample_by": args.sample_by}
+    source = result.parts["train"].source.name
+    name = ", ".join(Path(file).name for file in args.train_file) if args.train_file else source
+    report = {"source": source, "name": name, "input_mode": args.input_mode, "sample_by": args.sample_by}
     for name, part in result.parts.items():
         own = splits.items() if len(result.parts) == 1 else _splits_of(name, splits).items()
         facts = {
@@ -89,7 +91,7 @@ def dropped_texts(part: Part, reason: str):
 def card_section(report: dict) -> str:
     """A short Markdown section about the text, for the card of a dataset or of a model; without examples."""
     lines = [
-        f"- Source: {report['source']}; read as {_mode(report)}.",
+        f"- Text: {report['name']}, read as {_mode(report)}.",
         f"- {_in_and_out(report)}",
         f"- {_drops(report['dropped'])}",
     ]
@@ -123,7 +125,7 @@ def card_section(report: dict) -> str:
 def render_markdown(report: dict) -> str:
     """report.md: everything, with the examples of dropped rows and the picture."""
     parts = [
-        f"# Preparation of {report['source']}",
+        f"# Preparation of {report['name']}",
         card_section(report),
         "![drops, lengths, scripts, vocabulary](report.png)",
     ]

@@ -107,14 +107,22 @@ def map_shards(
     targets = [_path(folder, number) for number in range(len(shards))]
     todo = [(shard, target) for shard, target in zip(shards, targets, strict=True) if not target.is_file()]
     work = functools.partial(_map_shard, function=function, features=features)
-    bar = functools.partial(tqdm, desc=description, total=len(shards), initial=len(shards) - len(todo), unit="shard")
+    bar = functools.partial(
+        tqdm,
+        desc=description,
+        total=len(shards),
+        initial=len(shards) - len(todo),
+        unit="shard",
+        delay=BAR_DELAY,
+        disable=len(shards) == 1,
+    )
     processes = min(num_proc, len(todo))
     with _writing(folder):
         if processes > 1:
             with ProcessPoolExecutor(processes) as pool:
-                _wait(bar(pool.map(work, *zip(*todo, strict=True)), delay=BAR_DELAY))
+                _wait(bar(pool.map(work, *zip(*todo, strict=True))))
         else:
-            _wait(bar(itertools.starmap(work, todo), delay=BAR_DELAY))
+            _wait(bar(itertools.starmap(work, todo)))
     return [Shard(target) for target in targets]
 
 

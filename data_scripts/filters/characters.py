@@ -18,8 +18,8 @@ class Characters:
         min_letters: least share of letters, Han characters and combining marks ("few_letters"). Gopher wants letters
             in 80 % of the words (Rae et al. 2021, table A1); Chinese verse is a fifth punctuation, hence less.
         max_digits: most share of digits ("digits"): tables and logs.
-        max_hashes: most hash signs and ellipses for each character ("symbols"). Gopher: 0.1 for each word, which is 0.02
-            for each character of English and 0.06 of Chinese.
+        max_hashes: most hash signs and ellipses for each character ("symbols"). Gopher: 0.1 for each word, which is
+            0.02 for each character of English and 0.06 of Chinese.
         least: shorter texts are not judged: their shares mean nothing.
     """
 
