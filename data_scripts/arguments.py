@@ -11,6 +11,7 @@ from .deduplication import THRESHOLD
 from .errors import DataError
 from .files import read_report
 from .filters import Blocklist, Boilerplate, Characters, Language, Length, Repetition, Rule
+from .segmentation import DEFAULT_SEGMENTER
 
 SEPARATE_ROWS = {"stream": "document", "documents": "line"}  # default of sample_by for each input mode
 QUALITY_RULES = {"characters": Characters, "repetition": Repetition, "boilerplate": Boilerplate}
@@ -143,7 +144,7 @@ class DataArguments:
         metadata={"help": f"Most ids in all, {FIRST_CHARACTER_ID} special and byte ids included."},
     )
     segmenter: str = field(
-        default="rjieba:cut",
+        default=DEFAULT_SEGMENTER,
         metadata={"help": "Function that cuts Chinese text into words, MODULE:FUNCTION, for example jieba:lcut."},
     )
     num_proc: int = field(default=1, metadata={"help": "Processes for every step but reading."})
@@ -153,10 +154,15 @@ class DataArguments:
         self.validation_file = _as_list(self.validation_file)
         self.filters = _as_list(self.filters)
         self.languages = _as_list(self.languages)
-        if self.verbatim:
-            self.deduplicate, self.near_duplicates, self.redact = False, False, "keep"
+        if self.prepared and (self.train_file or self.dataset_name or self.validation_file):
+            raise DataError(
+                f"prepared ({self.prepared}) holds its own text, but train_file, validation_file or dataset_name is "
+                "given too: leave it out, or prepare the text anew."
+            )
         if self.prepared:
             self.input_mode = read_report(Path(self.prepared))["input_mode"]
+        if self.verbatim:
+            self.deduplicate, self.near_duplicates, self.redact = False, False, "keep"
         if self.sample_by is None:
             self.sample_by = SEPARATE_ROWS.get(self.input_mode)
         self._check_choices()
@@ -195,11 +201,6 @@ class DataArguments:
             raise DataError(f"near_threshold is {self.near_threshold}, expected a number over 0 and up to 1.")
 
     def _check_source(self):
-        if self.prepared and (self.train_file or self.dataset_name or self.validation_file):
-            raise DataError(
-                f"prepared ({self.prepared}) holds its own text, but train_file, validation_file or dataset_name is "
-                "given too: leave it out, or prepare the text anew."
-            )
         if self.train_file and self.dataset_name:
             raise DataError(
                 f"train_file ({', '.join(self.train_file)}) and dataset_name ({self.dataset_name}) are both "

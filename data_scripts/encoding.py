@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import rjieba
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
@@ -12,7 +11,7 @@ from boustro.tokenization_boustro import BYTE_TOKENS, INSIDE, repair_surrogates
 
 from .errors import DataError
 from .mapping import apply
-from .segmentation import Segmenter, word_starts_of_rows
+from .segmentation import DEFAULT_SEGMENTER, load_segmenter, word_starts_of_rows
 
 _UNKNOWN = -1
 _CODE_POINTS = 0x110000
@@ -25,17 +24,19 @@ class CharacterEncoder:
 
     Args:
         tokenizer: a fast tokenizer of one token a character with byte fallback, such as `BoustroTokenizer`.
-        segmenter: cuts Han text into words.
+        segmenter: name of the function that cuts Han text into words (see `load_segmenter`).
 
     Attributes:
         id_type: the smallest unsigned numpy type that holds every id.
 
     Raises:
-        DataError: if the tokenizer is of another kind, found by its vocabulary and by encoding a probe.
+        DataError: if the tokenizer is of another kind, found by its vocabulary and by encoding a probe, or the
+            segmenter is not there.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: Segmenter = rjieba.cut):
-        self._segmenter = segmenter
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: str = DEFAULT_SEGMENTER):
+        load_segmenter(segmenter)  # raises for one that is not there
+        self._segmenter = segmenter  # the function itself may not be picklable
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in BYTE_TOKENS if token not in vocabulary]
         if missing:
@@ -72,7 +73,7 @@ class CharacterEncoder:
         lengths = np.where(unknown, _utf8_lengths(codes), 1)
         ends = np.cumsum(lengths)
         flags = np.full(lengths.sum(), INSIDE, dtype=np.uint8)
-        flags[ends - lengths] = word_starts_of_rows(texts, self._segmenter)
+        flags[ends - lengths] = word_starts_of_rows(texts, load_segmenter(self._segmenter))
         cuts = np.concatenate([[0], ends])[bounds[1:-1]]  # between the rows, in ids
         return {
             "input_ids": np.split(self._spell(codes), cuts),

@@ -25,7 +25,6 @@ from .encoding import CharacterEncoder, encoded_features
 from .errors import DataError
 from .filters import Rule, judge
 from .redaction import redact_batch
-from .segmentation import load_segmenter
 from .shards import ROWS, Shard, map_shards, numbers, step_key, write_rows, write_shard
 from .sources import Source, open_files, open_source
 from .splits import choose_documents, stream_cuts
@@ -128,7 +127,7 @@ def run_pipeline(
         tokenizer = BoustroTokenizer.train_from_counts(
             counts["train"], min_frequency=args.min_frequency, max_vocab_size=args.max_vocab_size
         )
-    encoder = CharacterEncoder(tokenizer, load_segmenter(args.segmenter))
+    encoder = CharacterEncoder(tokenizer, args.segmenter)
     key = step_key(key, args.segmenter, sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
     encoded = {
         name: map_shards(

@@ -31,7 +31,7 @@ from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBas
 from .arguments import QUALITY_RULES, DataArguments
 from .encoding import EncodedCorpus, corpus_of
 from .errors import DataError
-from .files import REPORT, check_checkpoint
+from .files import REPORT
 from .pipeline import Result, dropped, run_pipeline
 from .prepared import PreparedData, load_prepared, save_splits
 from .report import build_report, card_section, draw_picture, dropped_examples, dropped_texts, render_markdown
@@ -117,6 +117,7 @@ def parse(argv: list[str]) -> tuple[CommandArguments, DataArguments]:
         description=__doc__.splitlines()[0],
         allow_abbrev=False,
     )
+    parser.set_defaults(**COMMAND_DEFAULTS)  # for --help
     unset = object()
     names = {option.name for part in parser.dataclass_types for option in dataclasses.fields(part)}
     given = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset))))
@@ -214,7 +215,8 @@ assert tokenizer.decode(splits["train"][0]["input_ids"]) == splits["train"][0]["
 
 
 def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    check_checkpoint(source)
+    if not Path(source).is_dir() and source.count("/") != 1:
+        raise DataError(f"--tokenizer {source}: there is no such folder, and a Hub id would have the form user/name.")
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:

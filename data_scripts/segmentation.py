@@ -9,6 +9,7 @@ word.
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import regex
@@ -45,9 +46,11 @@ _SPAN = regex.compile(
 _HAN_RUN = regex.compile(r"\p{Script=Han}{2,}")
 
 
+DEFAULT_SEGMENTER = "rjieba:cut"
 Segmenter = Callable[[str], Iterable[str]]  # from a run of Han characters to its words
 
 
+@cache
 def load_segmenter(name: str) -> Segmenter:
     """The function of a name such as "jieba:lcut", a module and what it holds.
 
