@@ -44,7 +44,14 @@ REASONS = (
 )
 CLEANED = Features({**ROWS, "changes": List(Value("string")), "raw_characters": Value("int32")})
 REDACTED = Features({**ROWS, "redactions": List(Value("string"))})
-JUDGED = Features({"verdict": Value("uint8"), "characters": Value("int32"), "fingerprint": Value("int64")})
+JUDGED = Features(
+    {
+        "verdict": Value("uint8"),
+        "characters": Value("int32"),  # of the text
+        "stretch": Value("int32"),  # of text and separator, what a row takes of a stream
+        "fingerprint": Value("int64"),
+    }
+)
 SIGNED = Features({**JUDGED, "signature": Value("binary")})
 COUNTED = Features({"character": Value("uint32"), "count": Value("int64")})
 
@@ -57,7 +64,7 @@ class Part:
         key: of the last step that text went through.
         cleaned: shards with "text", "separator", "changes", "raw_characters".
         texts: shards with the text as it will be encoded.
-        judged: shards with "verdict", "characters", "fingerprint" and perhaps "signature".
+        judged: shards with the columns of `JUDGED` and perhaps "signature".
         verdicts: (R,) uint8 index into `REASONS`.
         groups: (R,) int64, equal for copies; −1 for rows that a rule drops.
     """
@@ -176,10 +183,11 @@ def judge_rows(batch: dict, rules: Sequence[Rule], drop_personal: bool, near: bo
     if drop_personal:
         found = zip(reasons, batch["redactions"], strict=True)
         reasons = [reason or (PERSONAL_DATA if kinds else KEPT) for reason, kinds in found]
-    lengths = [len(text) + len(separator) for text, separator in zip(batch["text"], batch["separator"], strict=True)]
+    lengths = list(map(len, batch["text"]))
     return {
         "verdict": [REASONS.index(reason) for reason in reasons],
         "characters": lengths,
+        "stretch": [length + len(end) for length, end in zip(lengths, batch["separator"], strict=True)],
         **mark_batch(batch, near),
     }
 
@@ -321,7 +329,7 @@ def _choose_splits(
         names = ["train", *fractions]
         shares = list(fractions.values())
         if args.input_mode == "stream":
-            lengths = numbers(train.judged, "characters")[rows].astype(np.int64)
+            lengths = numbers(train.judged, "stretch")[rows].astype(np.int64)
             pieces = _cut_stream(train.texts, rows, stream_cuts(lengths, shares), cuts)
         else:
             which = choose_documents(train.groups[rows], shares, seed)

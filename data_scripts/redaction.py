@@ -36,7 +36,8 @@ KINDS = ("url_credentials", "secret", "email", "id_card", "bank_card", "ip", "ph
 
 _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-]+(?:\.[A-Za-z0-9_%+-]+)*"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9])"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+(?!(?:png|jpe?g|gif|svg|webp|css|js)\b)[A-Za-z]{2,24}"
+    r"(?![A-Za-z0-9])"
 )
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#<>\"']+:[^\s/@?#<>\"']+(?=@)")
 _DIGITS_APART = r"(?<![\d.])(?<!\d[-/ ])"
@@ -46,13 +47,13 @@ _CARD_AMEX = re.compile(rf"{_DIGITS_APART}3[47]\d{{2}}([ -])\d{{6}}\1\d{{5}}(?!\
 # ISO/IEC 7812 numbers of Visa, Mastercard, American Express, Diners Club, JCB, Discover and UnionPay
 _CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|3[068]|35|60|64|65|62")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
-_VERSION = re.compile(r"(?:version|release|firmware|v\.?|版本|版)\W{0,3}$", re.IGNORECASE)
+_VERSION = re.compile(r"(?:version|release|firmware|chapter|section|§|v\.?|版本|版|第)\W{0,3}$", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?:::)?(?![\w:])", re.ASCII)
 # Of national numbers without a country code: Chinese mobiles, Chinese area codes, North American (3-3-4) numbers.
 _PHONE = re.compile(
     r"""
     (?<![\w.+/=-]) (?:
-        (?P<international> (?:\+|00(?=[1-9]\d?[ -]))[ ]?[1-9]\d{0,2} (?:[ .()-]{0,2}\d){6,13} )
+        (?P<international> (?:\+[ ]?|00[ ]?(?=[1-9]\d{0,2}[ -]))[1-9]\d{0,2} (?:[ .()-]{0,2}\d){6,13} )
       | (?P<mobile> (?:86[ -]?)? 1[3-9]\d ([ -]?) \d{4} \3 \d{4} )
       | (?P<landline> \(?0(?:10|2\d|[3-9]\d{2})(?:\)[ ]?|[ -])[2-9]\d{2,3}[ -]?\d{4} )
       | (?P<american> (?:1[ .-])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[.-])[2-9]\d{2}[ .-]\d{4} )
@@ -67,7 +68,7 @@ _PRIVATE_KEY = re.compile(
 )
 # Keys of services that detect-secrets 1.5 does not know, by the prefixes that their makers document.
 _MORE_KEYS = re.compile(
-    r"(?<![A-Za-z0-9])(?:AIza[\w-]{35}|hf_[A-Za-z0-9]{34}|sk-(?:[a-z]+-)*[\w-]{32,}|npm_[A-Za-z0-9]{36}"
+    r"(?<![A-Za-z0-9])(?:AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}|hf_[A-Za-z0-9]{34}|sk-(?:[a-z]+-)*[\w-]{32,}|npm_[A-Za-z0-9]{36}"
     r"|github_pat_\w{50,}|ya29\.[\w-]{40,}|(?:LTAI|AKID)[A-Za-z0-9]{16,32})(?![A-Za-z0-9])",
     re.ASCII,
 )

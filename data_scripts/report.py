@@ -15,6 +15,7 @@ from .redaction import redact
 from .shards import Shard, numbers
 
 EXAMPLES = 3  # rows shown for each reason
+SHOWN_SCRIPTS = 6
 EXCERPT = 160  # characters of a row that are shown
 _NAMED_SCRIPTS = (
     *("Latin", "Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Thai"),
@@ -35,7 +36,8 @@ def build_report(result: Result, args: DataArguments) -> dict:
 
     Returns:
         "source", "name" (without folders), "input_mode", "sample_by";
-        "input": {"rows", "characters"} as read, "kept": the same of what is encoded, "dropped": rows by reason;
+        "input": {"rows", "characters"} as read, "kept": the same of what is encoded, what parts the rows of a
+        stream not counted, "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
         "changes": rows that a cleaning rule changed, by rule; "redactions": findings by kind;
         for each split {"documents", "characters", "bytes", "ids"};
@@ -48,10 +50,10 @@ def build_report(result: Result, args: DataArguments) -> dict:
     name = ", ".join(Path(file).name for file in args.train_file) if args.train_file else source
     report = {"source": source, "name": name, "input_mode": args.input_mode, "sample_by": args.sample_by}
     for name, part in result.parts.items():
-        own = splits.items() if len(result.parts) == 1 else _splits_of(name, splits).items()
+        kept = numbers(part.judged, "characters")[part.kept]
         facts = {
             "input": {"rows": len(part.verdicts), "characters": int(_total(part.cleaned, "raw_characters"))},
-            "kept": {"rows": int(part.kept.sum()), "characters": sum(sizes["characters"] for _, sizes in own)},
+            "kept": {"rows": len(kept), "characters": int(kept.sum(dtype=np.int64))},
             "dropped": dropped(part),
         }
         report |= facts if name == "train" else {f"{name}_{key}": value for key, value in facts.items()}
@@ -105,7 +107,7 @@ def card_section(report: dict) -> str:
     if report.get("redactions"):
         lines.append(f"- Personal data and secrets found and replaced or dropped: {_listed(report['redactions'])}.")
     if report.get("scripts"):
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report["scripts"].items())[:5])
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report["scripts"].items())[:SHOWN_SCRIPTS])
         lines.append(f"- Characters of the training text: {shares}.")
     if report.get("vocabulary"):
         words = report["vocabulary"]
@@ -144,23 +146,24 @@ def draw_picture(report: dict, counts: Counter, path: Path) -> None:
     figure = Figure(figsize=(11, 7), layout="constrained")
     rows, lengths, scripts, coverage = figure.subplots(2, 2).flat
     fates = {"kept": report["kept"]["rows"], **report["dropped"]}
-    _bars(rows, fates, "rows")
+    _bars(rows, fates, "rows", "{:,.0f}")
     rows.set(xscale="symlog", xlim=(0, None))
     sizes, numbers_of_rows = report["lengths"]["at_least"], report["lengths"]["rows"]
     lengths.bar(range(len(sizes)), numbers_of_rows)
     lengths.set(title="kept rows by length", xlabel="characters, at least", xticks=range(len(sizes)))
     lengths.set_xticklabels([f"{size:,}" for size in sizes], rotation=60, fontsize=7)
-    _bars(scripts, {name: 100 * share for name, share in report["scripts"].items()}, "characters by script, %")
+    shares = {name: 100 * share for name, share in list(report["scripts"].items())[:SHOWN_SCRIPTS]}
+    _bars(scripts, shares, "characters by script, %", "{:.2f}")
     values = np.sort(np.array(list(counts.values())))[::-1]
     coverage.plot(np.arange(1, len(values) + 1), 100 * np.cumsum(values) / values.sum())
     coverage.set(title="coverage", xlabel="most frequent characters", ylabel="% of the training text", xscale="log")
     figure.savefig(path, dpi=110)
 
 
-def _bars(axes, values: dict[str, float], title: str) -> None:
+def _bars(axes, values: dict[str, float], title: str, style: str) -> None:
     names = list(values)[::-1]
     bars = axes.barh(names, [values[name] for name in names])
-    axes.bar_label(bars, fmt="{:,.4g}", fontsize=8, padding=2)
+    axes.bar_label(bars, fmt=style, fontsize=8, padding=2)
     axes.set(title=title)
     axes.margins(x=0.15)
 
@@ -179,11 +182,6 @@ def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
 
 def _total(shards: Sequence[Shard], name: str) -> int:
     return int(numbers(shards, name).sum(dtype=np.int64))
-
-
-def _splits_of(part: str, splits: dict[str, dict]) -> dict[str, dict]:
-    """The splits that come from a source, where there are two."""
-    return {name: sizes for name, sizes in splits.items() if (name == "validation") == (part == "validation")}
 
 
 def _tally(result: Result, stage: str, name: str) -> dict[str, int]:

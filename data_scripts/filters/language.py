@@ -12,9 +12,10 @@ _LINES = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class Language:
-    """Drops a text ("language") unless py3langid takes it for one of `languages` (ISO 639-1 codes).
+    """Drops a text ("language") if py3langid is sure that it is in none of `languages` (ISO 639-1 codes).
 
-    py3langid is a maintained form of langid.py (Lui & Baldwin 2012) with its model in the wheel and numpy as its only
+    It is sure from a probability of `confidence` for another one: mark-up, tables and lists of names look like a bit
+    of everything and are kept (FineWeb, Penedo et al. 2024, keeps what is English with 0.65). py3langid is a maintained form of langid.py (Lui & Baldwin 2012) with its model in the wheel and numpy as its only
     dependency; docs/data.md has it beside others. Texts shorter than `least` characters are kept: they say too little.
 
     Raises:
@@ -22,6 +23,7 @@ class Language:
     """
 
     languages: tuple[str, ...]
+    confidence: float = 0.5
     least: int = 10
 
     def __post_init__(self):
@@ -34,7 +36,8 @@ class Language:
         sample = _LINES.sub(" ", text[:_SAMPLE]).strip()
         if len(sample) < self.least:
             return None
-        return None if _identifier().classify(sample)[0] in self.languages else "language"
+        language, probability = _identifier().classify(sample)
+        return None if language in self.languages or probability < self.confidence else "language"
 
 
 @cache
@@ -43,4 +46,4 @@ def _identifier():
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise DataError("languages needs py3langid, which is not installed: pip install 'boustro[data]'.") from error
-    return LanguageIdentifier.from_model_file(MODEL_FILE)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

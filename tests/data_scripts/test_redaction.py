@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.redaction import SET, measure, read_set
 from boustro.data_scripts.redaction import KINDS, Finding, find, is_chinese_id, luhn, redact, redact_batch
 
 
@@ -67,3 +68,9 @@ def test_batches_count_by_kind():
     batch = redact_batch({"text": ["li@example.com, wu@example.com", "nothing"]})
     assert batch == {"text": ["<EMAIL>, <EMAIL>", "nothing"], "redactions": [["email", "email"], []]}
     assert redact_batch({"text": ["li@example.com"]}, action="drop")["text"] == ["li@example.com"]
+
+
+@pytest.mark.parametrize(("name", "recall"), [("redaction_set.txt", 0.9), ("redaction_held_out.txt", 0.95)])
+def test_precision_and_recall_on_the_labelled_sets(name, recall):
+    measured = measure(read_set(SET.parent / name))["all"]
+    assert measured["precision"] >= 0.97 and measured["recall"] >= recall
