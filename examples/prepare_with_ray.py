@@ -7,8 +7,9 @@ Cleaning, redaction, judging and signatures are the functions that the command `
 and returns a dict of columns. Ray reads the lines of the files, spreads the batches over the cluster and writes
 Parquet: the lines that are kept, one row each, ready for `train.py --train-file 'prepared-ray/*.parquet'`.
 
-Copies are found on the machine that runs this script, from one fingerprint and one signature a row: 1,032 bytes a row
-in a file and about 60 in memory, so that 100 million rows need 100 GB of disk and 6 GB of memory there (docs/data.md).
+Exact copies meet in a shuffle by fingerprint. Near copies are found on the machine that runs this script, from one
+signature a row that lies in a file there (docs/data.md says what that takes, and what to do beyond it). Ray promises
+no order of rows, so of copies the one of the lowest fingerprint is kept, not the first one.
 """
 
 import argparse
@@ -16,14 +17,15 @@ import tempfile
 
 import numpy as np
 import ray
+from ray.data.expressions import col
 
 from boustro.data_scripts.arguments import DataArguments
-from boustro.data_scripts.deduplication import PERMUTATIONS, group_exact, group_near
+from boustro.data_scripts.deduplication import PERMUTATIONS, group_near
 from boustro.data_scripts.pipeline import clean_rows, judge_rows, redact_rows
 
 
 def judge(rows: ray.data.Dataset, args: DataArguments) -> ray.data.Dataset:
-    """Rows with "number", "text" and "separator" become rows with "verdict", "fingerprint" and "signature" as well."""
+    """Rows of "text" and "separator" with "verdict", "fingerprint" and "signature" as well."""
     steps = [
         (clean_rows, {"rules": args.cleaning()}),
         (redact_rows, {"action": args.redact}),
@@ -46,25 +48,37 @@ def _as_array(values) -> np.ndarray:
     return np.array([" ".join(names) for names in values])  # lists of names, which Ray would take for tensors
 
 
-def drop_copies(judged: ray.data.Dataset, threshold: float) -> set[int]:
-    """The numbers of the rows that are kept: of each group of copies the one of the lowest number."""
-    marks = judged.filter(expr="verdict == 0").select_columns(["number", "fingerprint", "signature"]).sort("number")
-    numbers, fingerprints = [], []
+def first_of_copies(batch: dict) -> dict:
+    """One of the rows of equal fingerprint."""
+    place = int(np.argmin(batch["text"]))
+    return {name: values[place : place + 1] for name, values in batch.items()}
+
+
+def without_near_copies(rows: ray.data.Dataset, threshold: float) -> np.ndarray:
+    """The fingerprints of the rows that are kept, given rows without exact copies."""
+    fingerprints = []
     with tempfile.NamedTemporaryFile() as file:
-        for row in marks.iter_rows():
-            numbers.append(row["number"])
+        for row in rows.select_columns(["fingerprint", "signature"]).sort("fingerprint").iter_rows():
             fingerprints.append(row["fingerprint"])
             file.write(row["signature"])
         file.flush()
         signatures = np.memmap(file.name, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
-        groups = group_near(signatures, group_exact(np.array(fingerprints)), threshold)
-    return {numbers[place] for place in np.unique(groups)}
+        return np.array(fingerprints)[np.unique(group_near(signatures, threshold=threshold))]
 
 
 def keep_rows(batch: dict, kept: ray.ObjectRef) -> dict:
-    """The texts of the rows that are kept."""
-    chosen = np.isin(batch["number"], ray.get(kept))
-    return {name: batch[name][chosen] for name in ("number", "text")}
+    """The texts of the rows whose fingerprint is kept."""
+    return {"text": batch["text"][np.isin(batch["fingerprint"], ray.get(kept))]}
+
+
+def prepare(rows: ray.data.Dataset, args: DataArguments, output: str) -> int:
+    """Judges rows of "text" and "separator", drops copies, writes what is left and returns how many rows that are."""
+    good = judge(rows, args).filter(expr=col("verdict") == 0)
+    unique = good.groupby("fingerprint").map_groups(first_of_copies, batch_format="numpy").materialize()
+    kept = ray.put(without_near_copies(unique, args.near_threshold))
+    left = unique.map_batches(keep_rows, fn_kwargs={"kept": kept}).materialize()
+    left.write_parquet(output)
+    return left.count()
 
 
 def main() -> None:
@@ -76,16 +90,6 @@ def main() -> None:
     args = DataArguments(redact="replace", filters=["characters", "repetition", "boilerplate"])
     lines = ray.data.read_text(options.input).add_column("separator", lambda batch: ["\n"] * len(batch))
     print(prepare(lines, args, options.output))
-
-
-def prepare(rows: ray.data.Dataset, args: DataArguments, output: str) -> int:
-    """Judges rows of "text" and "separator", drops copies, writes what is left and returns how many rows that are."""
-    numbered = rows.zip(ray.data.range(rows.count()).rename_columns({"id": "number"})).materialize()
-    judged = judge(numbered, args).materialize()
-    kept = ray.put(np.array(sorted(drop_copies(judged, args.near_threshold))))
-    left = judged.map_batches(keep_rows, fn_kwargs={"kept": kept}).sort("number").materialize()
-    left.write_parquet(output)
-    return left.count()
 
 
 if __name__ == "__main__":

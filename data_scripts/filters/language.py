@@ -14,9 +14,13 @@ _LINES = re.compile(r"\s+")
 class Language:
     """Drops a text ("language") if py3langid is sure that it is in none of `languages` (ISO 639-1 codes).
 
-    It is sure from a probability of `confidence` for another one: mark-up, tables and lists of names look like a bit
-    of everything and are kept (FineWeb, Penedo et al. 2024, keeps what is English with 0.65). py3langid is a maintained form of langid.py (Lui & Baldwin 2012) with its model in the wheel and numpy as its only
-    dependency; docs/data.md has it beside others. Texts shorter than `least` characters are kept: they say too little.
+    py3langid is a maintained form of langid.py (Lui & Baldwin 2012) with its model in the wheel and numpy as its only
+    dependency; docs/data.md has it beside others.
+
+    Attributes:
+        confidence: probability of another language from which it is sure. Mark-up, tables and lists of names look
+            like a bit of everything and are kept. FineWeb (Penedo et al. 2024) keeps what is English with 0.65.
+        least: shorter texts are kept: they say too little.
 
     Raises:
         DataError: if py3langid is not installed, or does not know a language.
