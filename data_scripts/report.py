@@ -173,8 +173,9 @@ def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
     return {
         "documents": sum(len(shard.open()) for shard in shards),
         "ids": sum(
-            int(shard.open().data.column("input_ids").combine_chunks().value_lengths().to_numpy().sum())
+            int(chunk.value_lengths().to_numpy().sum())
             for shard in shards
+            for chunk in shard.open().data.column("input_ids").chunks
         ),
         **{name: int(_total(shards, name)) for name in names},
     }
