@@ -30,6 +30,14 @@ from .sources import Source, open_files, open_source
 from .splits import choose_documents, stream_cuts
 
 SPLITS = ("train", "validation", "test")
+_SPLIT_OPTIONS = (
+    "deduplicate",
+    "near_duplicates",
+    "near_threshold",
+    "validation_fraction",
+    "test_fraction",
+    "input_mode",
+)
 # Why a row is dropped; what judges all rows at once comes last. An index into this is a row's verdict.
 KEPT, PERSONAL_DATA, DUPLICATE, NEAR_DUPLICATE, HELD_OUT = (
     "",
@@ -148,16 +156,6 @@ def run_pipeline(
         for name, shards in chosen.items()
     }
     return Result(key, parts, chosen, counts, encoded, tokenizer)
-
-
-_SPLIT_OPTIONS = (
-    "deduplicate",
-    "near_duplicates",
-    "near_threshold",
-    "validation_fraction",
-    "test_fraction",
-    "input_mode",
-)
 
 
 def _options(args: DataArguments, names: Iterable[str]) -> list:
