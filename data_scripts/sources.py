@@ -4,6 +4,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ def open_files(
     builder = builder_for(paths)
     paths = drop_empty(paths)
     contents = check_contents(paths, is_text=builder != "parquet", whole=not streaming)
+    if streaming:  # only the beginnings were read
+        contents = _key(contents, [(os.path.getsize(path), os.path.getmtime(path)) for path in paths])
     column = "text" if builder == "text" else args.text_column
     options = _builder_options(builder, paths, column)
     name = ", ".join(patterns)
@@ -88,7 +91,7 @@ def open_files(
                 found = _read_text_files(paths, args)
             else:
                 found = _separated(_parsed(builder, paths, column, options, name))
-            yield from _at_least_one(_limited(found, max_characters), name_some(paths))
+            yield from _at_least_one(limit(found, max_characters), name_some(paths))
         except DataError:
             raise
         except UnicodeDecodeError:
@@ -118,8 +121,8 @@ def _open_dataset(args: DataArguments) -> Source:
 
     def read() -> Iterator[Row]:
         try:
-            texts = take_texts(rows, args.text_column, None, args.dataset_name)
-            yield from _at_least_one(_limited(_separated(texts), args.max_characters), args.dataset_name)
+            texts = take_texts(rows, args.text_column, args.dataset_name)
+            yield from _at_least_one(limit(_separated(texts), args.max_characters), args.dataset_name)
         except DataError:
             raise
         except Exception as error:
@@ -133,7 +136,7 @@ def _key(*parts: object) -> str:
 
 
 def _read_default(text: str, args: DataArguments) -> Iterator[Row]:
-    return _limited(read_rows(io.StringIO(text, newline=""), args.sample_by), args.max_characters)
+    return limit(read_rows(io.StringIO(text, newline=""), args.sample_by), args.max_characters)
 
 
 def _read_text_files(paths: Sequence[str], args: DataArguments) -> Iterator[Row]:
@@ -155,7 +158,7 @@ def _separated(texts: Iterable[str | None]) -> Iterator[Row]:
         yield from cut_row(last[0], "")
 
 
-def _limited(rows: Iterable[Row], max_characters: int | None) -> Iterator[Row]:
+def limit(rows: Iterable[Row], max_characters: int | None) -> Iterator[Row]:
     """The rows up to so many characters; the text that crosses the limit is cut there."""
     left = max_characters
     for text, separator in rows:
@@ -179,27 +182,22 @@ def _at_least_one(rows: Iterable[Row], source: str) -> Iterator[Row]:
 
 def _parsed(builder: str, paths: Sequence[str], column: str, options: dict, name: str) -> Iterator[str | None]:
     with _strict_parsers():
-        yield from take_texts(_load(builder, paths, **options), column, None, name)
+        yield from take_texts(_load(builder, paths, **options), column, name)
 
 
-def take_texts(rows: Iterable[dict], column: str, max_characters: int | None, source: str) -> Iterator[str | None]:
-    """Yields the texts of rows as they come; the one that crosses `max_characters` is cut there.
+def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str | None]:
+    """Yields the texts of rows as they come.
 
     Raises:
         DataError: if a row lacks the column or holds something else than a string in it.
     """
-    left = max_characters
     for row in rows:
         if column not in row:
             raise DataError(_describe_missing(source, column, row))
         text = row[column]
         if text is not None and not isinstance(text, str):
             raise DataError(_describe_type(source, column, f"{type(text).__name__} values"))
-        yield text if left is None or text is None else text[:left]
-        if left is not None and text is not None:
-            left -= len(text)
-            if left <= 0:
-                return
+        yield text
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from datasets.exceptions import DatasetNotFoundError
 
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.sources import default_corpus, open_source, take_texts
+from boustro.data_scripts.sources import default_corpus, limit, open_source
 
 POEM = "床前明月光，\r\n疑是地上霜。\r\n\r\n举头望明月，\u2028低头思故乡。\x0c\x85\n"
 
@@ -87,12 +87,13 @@ def test_no_more_than_max_characters(write, tmp_path, streaming):
 
 def test_rows_are_taken_as_they_come():
     def rows():
-        yield {"text": "abc"}
-        yield {"text": None}
-        yield {"text": "def"}
+        yield "abc", "\n"
+        yield None, "\n"
+        yield "def", "\n"
         raise AssertionError("read on")
 
-    assert list(take_texts(rows(), "text", 6, "a stream")) == ["abc", None, "def"]
+    assert list(limit(rows(), 6)) == [("abc", "\n"), (None, "\n"), ("def", "")]
+    assert list(limit(rows(), 2)) == [("ab", "")]
 
 
 def test_a_changed_file_is_read_anew(write):
