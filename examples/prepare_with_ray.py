@@ -43,9 +43,11 @@ def keep_columns(batch: dict, function, options: dict) -> dict:
 
 
 def _as_array(values) -> np.ndarray:
-    if isinstance(values, np.ndarray) or not len(values) or not isinstance(values[0], list):
+    if isinstance(values, np.ndarray) or not values or isinstance(values[0], int):
         return np.asarray(values)
-    return np.array([" ".join(names) for names in values])  # lists of names, which Ray would take for tensors
+    array = np.empty(len(values), dtype=object)  # numpy's own strings lose what is zero at their ends
+    array[:] = [" ".join(value) if isinstance(value, list) else value for value in values]
+    return array
 
 
 def first_of_copies(batch: dict) -> dict:
