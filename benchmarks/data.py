@@ -169,12 +169,14 @@ def run(path: Path, processes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "prepared"
         started = time.perf_counter()
-        process = psutil.Popen(command(path, output, processes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        errors = open(Path(folder) / "errors", "w+", encoding="utf-8")  # noqa: SIM115 - a pipe would fill up
+        process = psutil.Popen(command(path, output, processes), stdout=subprocess.DEVNULL, stderr=errors)
         peaks = {"anonymous": 0, "resident": 0}
         watcher = threading.Thread(target=watch, args=(process, peaks))
         watcher.start()
         if process.wait() != 0:
-            raise SystemExit(f"the command failed on {path}: {' '.join(command(path, output, processes))}")
+            errors.seek(0)
+            raise SystemExit(f"the command failed on {path}:\n{errors.read()[-2000:]}")
         watcher.join()
         seconds = time.perf_counter() - started
         report = json.loads((output / "report.json").read_text(encoding="utf-8"))
