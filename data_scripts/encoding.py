@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from boustro.tokenization_boustro import BYTE_TOKENS, INSIDE, repair_surrogates
 
 from .errors import DataError
 from .mapping import apply
-from .segmentation import word_starts_of_rows
+from .segmentation import DEFAULT_SEGMENTER, load_segmenter, word_starts_of_rows
 
 _UNKNOWN = -1
 _CODE_POINTS = 0x110000
@@ -24,15 +24,19 @@ class CharacterEncoder:
 
     Args:
         tokenizer: a fast tokenizer of one token a character with byte fallback, such as `BoustroTokenizer`.
+        segmenter: name of the function that cuts Han text into words (see `load_segmenter`).
 
     Attributes:
         id_type: the smallest unsigned numpy type that holds every id.
 
     Raises:
-        DataError: if the tokenizer is of another kind, found by its vocabulary and by encoding a probe.
+        DataError: if the tokenizer is of another kind, found by its vocabulary and by encoding a probe, or the
+            segmenter is not there.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: str = DEFAULT_SEGMENTER):
+        load_segmenter(segmenter)  # raises for one that is not there
+        self._segmenter = segmenter  # the function itself may not be picklable
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in BYTE_TOKENS if token not in vocabulary]
         if missing:
@@ -69,7 +73,7 @@ class CharacterEncoder:
         lengths = np.where(unknown, _utf8_lengths(codes), 1)
         ends = np.cumsum(lengths)
         flags = np.full(lengths.sum(), INSIDE, dtype=np.uint8)
-        flags[ends - lengths] = word_starts_of_rows(texts)
+        flags[ends - lengths] = word_starts_of_rows(texts, load_segmenter(self._segmenter))
         cuts = np.concatenate([[0], ends])[bounds[1:-1]]  # between the rows, in ids
         return {
             "input_ids": np.split(self._spell(codes), cuts),
@@ -118,6 +122,13 @@ class EncodedCorpus:
     unknown_characters: int
 
 
+def encoded_features(id_type: np.dtype) -> Features:
+    """The columns of encoded rows, ids in the smallest type that holds them."""
+    counts = dict.fromkeys(("characters", "bytes", "unknown_characters"), Value("int32"))
+    ids, starts = List(Value(str(id_type))), List(Value("uint8"))
+    return Features({"text": Value("string"), "input_ids": ids, "word_starts": starts, **counts})
+
+
 def encode_corpus(dataset: Dataset, encoder: CharacterEncoder, num_proc: int = 1) -> EncodedCorpus:
     """Segments and encodes the column "text" of a dataset of at least one row."""
     encoded = apply(
@@ -127,15 +138,22 @@ def encode_corpus(dataset: Dataset, encoder: CharacterEncoder, num_proc: int = 1
         num_proc=num_proc,
         remove_columns=["text"],
     )
+    return corpus_of(encoded)
+
+
+def corpus_of(encoded: Dataset) -> EncodedCorpus:
+    """The rows of a dataset with the columns of `encoded_features` as one corpus, copied into memory."""
     lengths = _collect(encoded, "input_ids", lambda chunk: chunk.value_lengths())
     return EncodedCorpus(
         ids=_collect(encoded, "input_ids", lambda chunk: chunk.flatten()),
         word_starts=_collect(encoded, "word_starts", lambda chunk: chunk.flatten()),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        characters=sum(encoded["characters"][:]),
-        bytes=sum(encoded["bytes"][:]),
-        unknown_characters=sum(encoded["unknown_characters"][:]),
+        **{name: _sum(encoded, name) for name in ("characters", "bytes", "unknown_characters")},
     )
+
+
+def _sum(dataset: Dataset, column: str) -> int:
+    return int(_collect(dataset, column, lambda chunk: chunk).sum(dtype=np.int64))
 
 
 def _collect(dataset: Dataset, column: str, part: Callable) -> np.ndarray:

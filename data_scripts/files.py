@@ -3,6 +3,7 @@
 import codecs
 import glob
 import hashlib
+import json
 import logging
 import os
 import shlex
@@ -21,6 +22,7 @@ NOT_TEXT = {
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".7z"), "unpack it"),
     **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".epub"), "save it as plain text"),
 }
+REPORT = "report.json"  # the last file that the command `prepare` writes
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 16
 _MOST_DAMAGE = 0.1  # share of undecodable characters up to which text is damaged UTF-8
@@ -33,6 +35,22 @@ def check_checkpoint(name: str) -> None:
             raise DataError(f"checkpoint {name}: the folder holds no model (config.json is missing).")
     elif name.count("/") != 1:
         raise DataError(f"checkpoint {name}: there is no such folder, and a Hub id would have the form user/name.")
+
+
+def read_report(folder: Path) -> dict:
+    """The report of a prepared folder.
+
+    Raises:
+        DataError: if it is none, or was not finished.
+    """
+    if not folder.is_dir():
+        raise DataError(f"prepared {folder}: there is no such folder.")
+    if not (folder / REPORT).is_file():
+        raise DataError(
+            f"prepared {folder}: the folder holds no finished preparation ({REPORT} is missing): run "
+            f"python -m boustro.data_scripts.prepare --output {folder} again."
+        )
+    return json.loads((folder / REPORT).read_text(encoding="utf-8"))
 
 
 def find_files(patterns: Sequence[str]) -> list[str]:

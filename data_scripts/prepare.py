@@ -1,137 +1,259 @@
-"""From raw text to encoded train and validation corpora: load, clean, filter, split, segment, encode.
+"""From raw text to encoded splits, in one command or one call.
 
-prepared = prepare(DataArguments(train_file=["corpus/*.txt"]))
-prepared.train.ids, prepared.tokenizer, prepared.report
+    python -m boustro.data_scripts.prepare --input 'corpus/*.txt' --output prepared/
+    python -m boustro.data_scripts.prepare --input poems.txt --output prepared/ --input-mode documents --keep-dropped
+    python -m boustro.data_scripts.prepare --input book.txt --output prepared/ --verbatim
+    python -m boustro.data_scripts.prepare --config preparation.yaml --num-proc 8
+    python -m boustro.data_scripts.prepare --help
+    python train.py --prepared prepared/ --output-dir runs/mine
+
+The command reads rows as paragraphs, drops rows by the rules of quality, near copies too, and puts placeholders for
+personal data; every such rule can be switched off. Stopped, it goes on where it was when it is started again.
+
+    prepared = prepare(DataArguments(train_file=["corpus/*.txt"]))
+    prepared.train.ids, prepared.tokenizer, prepared.report
 """
 
-from dataclasses import dataclass
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+import yaml
+from datasets import DatasetDict
+from huggingface_hub import DatasetCardData
+from transformers import AutoTokenizer, HfArgumentParser, PreTrainedTokenizerBase
 
-from boustro.tokenization_boustro import BoustroTokenizer
-
-from .arguments import DataArguments
-from .cleaning import clean_batch
-from .encoding import CharacterEncoder, EncodedCorpus, encode_corpus
+from .arguments import QUALITY_RULES, DataArguments
+from .encoding import EncodedCorpus, corpus_of
 from .errors import DataError
-from .filters import filter_rows
-from .mapping import apply
-from .sources import load_files, load_texts
-from .splits import join_rows, split_documents, split_stream
+from .files import REPORT
+from .pipeline import Result, dropped, run_pipeline
+from .prepared import PreparedData, load_prepared, save_splits
+from .report import build_report, card_section, draw_picture, dropped_examples, dropped_texts, render_markdown
+from .shards import concatenate, write_atomically
+
+# What the command does by itself and `train.py` only when asked to.
+COMMAND_DEFAULTS = {
+    "sample_by": "paragraph",
+    "filters": list(QUALITY_RULES),
+    "near_duplicates": True,
+    "redact": "replace",
+}
+USER_ERROR, INTERRUPTED = 2, 130
 
 
-@dataclass(frozen=True)
-class PreparedData:
-    """What a training run needs of its data.
+@dataclass
+class CommandArguments:
+    """Options of the command beside those of `DataArguments`."""
 
-    Attributes:
-        report: plain numbers and strings for `metrics.json` and the model card (see `prepare`).
-    """
-
-    train: EncodedCorpus
-    validation: EncodedCorpus
-    tokenizer: PreTrainedTokenizerBase
-    report: dict
+    input: list[str] | None = field(default=None, metadata={"help": "Text to prepare: the same as --train-file."})
+    output: str = field(default="prepared", metadata={"help": "Folder for the result; see data_scripts/prepared.py."})
+    config: str | None = field(default=None, metadata={"help": "YAML file of options; the command line overrides it."})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Encode with the vocabulary of this checkpoint (folder or Hub id)."}
+    )
+    keep_dropped: bool = field(default=False, metadata={"help": "Write dropped rows to OUTPUT/dropped/REASON.jsonl."})
+    seed: int = field(default=0, metadata={"help": "Of the choice of documents to hold out."})
 
 
 def prepare(args: DataArguments, tokenizer: PreTrainedTokenizerBase | None = None, seed: int = 0) -> PreparedData:
-    """Prepares the data that `args` name. The same files, options and seed give the same result.
+    """Prepares the data that `args` name, or reads what `args.prepared` holds.
+
+    The same text, options and seed give the same result, whatever `num_proc`.
 
     Args:
         tokenizer: a character tokenizer to encode with; without one it is built from the training part.
         seed: for the choice of validation rows (input mode "documents").
 
-    Returns:
-        The encoded parts and a report:
-        "source", "input_mode";
-        "input": {"rows", "characters"} as read, "kept": the same after cleaning and filtering,
-        "dropped": rows by reason;
-        "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
-        "train", "validation": {"documents", "characters", "bytes", "ids"};
-        "vocabulary_size", and "unknown_share", the share of validation characters that are spelt in bytes.
-
     Raises:
         DataError: for everything about the data that the user can mend.
     """
-    rows, report = _clean_and_filter(load_texts(args), args, _source(args))
-    report = {"source": _source(args), "input_mode": args.input_mode, **report}
-    if args.validation_file:
-        name = ", ".join(args.validation_file)
-        held_out, facts = _clean_and_filter(load_files(args.validation_file, args), args, name)
-        report |= {f"validation_{key}": value for key, value in facts.items()}
-        train, validation = _arrange(rows, args), _arrange(held_out, args)
-    elif args.input_mode == "stream":
-        train, validation = split_stream(_arrange(rows, args), args.validation_fraction)
-    else:
-        train, validation = split_documents(rows, args.validation_fraction, seed)
-    if tokenizer is None:
-        tokenizer = BoustroTokenizer.train_from_iterator(
-            train["text"][:], min_frequency=args.min_frequency, max_vocab_size=args.max_vocab_size
-        )
-    encoder = CharacterEncoder(tokenizer)
-    train, validation = (encode_corpus(part, encoder, args.num_proc) for part in (train, validation))
-    report |= {
-        "train": _sizes(train),
-        "validation": _sizes(validation),
-        "vocabulary_size": len(tokenizer),
-        "unknown_share": validation.unknown_characters / validation.characters,
-    }
-    return PreparedData(train, validation, tokenizer, report)
+    if args.prepared:
+        return load_prepared(args.prepared, tokenizer)
+    with tempfile.TemporaryDirectory(prefix="boustro-", ignore_cleanup_errors=True) as work:
+        result = run_pipeline(args, Path(work), tokenizer, seed)
+        train, validation = (corpus_of(concatenate(result.encoded[name])) for name in ("train", "validation"))
+        return PreparedData(train, validation, result.tokenizer, build_report(result, args))
 
 
 def prepare_whole(args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> tuple[EncodedCorpus, dict]:
-    """Prepares the text that `args` name as one corpus, for scoring; returns it and the counts of `prepare`'s report.
+    """Prepares the text that `args` name as one corpus, for scoring; returns it and the report of `build_report`.
 
     Raises `DataError` as `prepare` does.
     """
-    rows, report = _clean_and_filter(load_texts(args), args, _source(args))
-    return encode_corpus(_arrange(rows, args), CharacterEncoder(tokenizer), args.num_proc), report
+    with tempfile.TemporaryDirectory(prefix="boustro-", ignore_cleanup_errors=True) as work:
+        result = run_pipeline(args, Path(work), tokenizer, whole=True)
+        return corpus_of(concatenate(result.encoded["train"])), build_report(result, args)
 
 
-def _source(args: DataArguments) -> str:
-    if args.train_file:
-        return ", ".join(args.train_file)
-    return args.dataset_name or "Python reference topics (pydoc_data.topics)"
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns the exit code: 0, 2 after an error of the user's, 130 if it was stopped."""
+    try:
+        command, args = parse(sys.argv[1:] if argv is None else argv)
+        print(write_prepared(command, args))
+        return 0
+    except DataError as error:
+        print(f"boustro: error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("boustro: stopped; the same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
 
 
-def _clean_and_filter(raw: Dataset, args: DataArguments, name: str) -> tuple[Dataset, dict]:
-    """The rows worth keeping and the counts "input", "kept" and "dropped"."""
-    cleaned = apply(
-        raw,
-        clean_batch,
-        description="Cleaning",
-        num_proc=args.num_proc,
-        fn_kwargs={"form": args.normalization},
+def parse(argv: list[str]) -> tuple[CommandArguments, DataArguments]:
+    """The command line, over the values of --config, over the defaults of the command.
+
+    Raises:
+        DataError: for an option or a value that cannot be.
+    """
+    parser = _Parser(
+        (CommandArguments, DataArguments),
+        prog="python -m boustro.data_scripts.prepare",
+        description=__doc__.splitlines()[0],
+        allow_abbrev=False,
     )
-    kept, dropped = filter_rows(
-        cleaned,
-        min_characters=args.min_characters,
-        deduplicate=args.deduplicate,
-        num_proc=args.num_proc,
-    )
-    if len(kept) == 0:
-        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        raise DataError(
-            f"Nothing is left of {name} after cleaning: {len(raw)} rows read, dropped {counts}. "
-            f"Give more text, or lower min_characters (now {args.min_characters})."
-        )
-    return kept, {"input": _count(raw), "kept": _count(kept), "dropped": dropped}
+    parser.set_defaults(**COMMAND_DEFAULTS)  # for --help
+    unset = object()
+    names = {option.name for part in parser.dataclass_types for option in dataclasses.fields(part)}
+    given = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset))))
+    given = {name: value for name, value in given.items() if value is not unset}
+    values = COMMAND_DEFAULTS | _read_config(given.get("config"), names) | given
+    values["train_file"] = values.get("input") or values.get("train_file")
+    try:
+        return parser.parse_dict(values)
+    except TypeError as error:
+        raise DataError(f"an option has a value of the wrong kind: {error}") from error
 
 
-def _arrange(rows: Dataset, args: DataArguments) -> Dataset:
-    """Rows as they are encoded: joined to one text for a stream, else untouched."""
-    return join_rows(rows, args.sample_by, args.num_proc) if args.input_mode == "stream" else rows
+class _Parser(HfArgumentParser):
+    """HfArgumentParser that raises `DataError` in place of leaving the process."""
+
+    def error(self, message: str):
+        raise DataError(f"{message}; see --help.")
 
 
-def _count(rows: Dataset) -> dict[str, int]:
-    return {"rows": len(rows), "characters": sum(len(text or "") for text in rows["text"][:])}
+def _read_config(path: str | None, names: set[str]) -> dict:
+    if path is None:
+        return {}
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"--config {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"--config {path} holds no settings, expected lines such as 'near_threshold: 0.6'.")
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    for name in values:
+        if name not in names - {"config"}:
+            raise DataError(f"--config {path}: {name!r} is no option; the options are {', '.join(sorted(names))}.")
+    return values
 
 
-def _sizes(corpus: EncodedCorpus) -> dict[str, int]:
-    return {
-        "documents": len(corpus.offsets) - 1,
-        "characters": corpus.characters,
-        "bytes": corpus.bytes,
-        "ids": len(corpus.ids),
+def write_prepared(command: CommandArguments, args: DataArguments) -> str:
+    """Prepares the text into the folder `command.output`; returns what to tell the user.
+
+    Raises:
+        DataError: for everything about data and options that the user can mend; finished shards are kept.
+    """
+    if not (args.train_file or args.dataset_name):
+        raise DataError("there is nothing to prepare: give --input FILES or --dataset-name NAME.")
+    folder = Path(command.output)
+    if folder.is_file():
+        raise DataError(f"--output {folder} is a file, expected a folder.")
+    tokenizer = _load_tokenizer(command.tokenizer) if command.tokenizer else None
+    result = run_pipeline(args, folder / "work", tokenizer, command.seed)
+    report = build_report(result, args) | {
+        "key": result.key,
+        "options": _changed_options(command, args),
+        "examples": dropped_examples(result),
     }
+    try:
+        if _stored_key(folder) != result.key:
+            splits = DatasetDict({name: concatenate(shards) for name, shards in result.encoded.items()})
+            save_splits(splits, folder)
+        result.tokenizer.save_pretrained(folder)
+        _write_dropped(result, folder / "dropped", command.keep_dropped)
+        draw_picture(report, result.counts["train"], folder / "report.png")
+        write_atomically(folder / "report.md", render_markdown(report))
+        write_atomically(folder / "README.md", dataset_card(report, folder.resolve().name))
+        write_atomically(folder / REPORT, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error}). Finished shards are kept in {folder / 'work'}: free space and "
+            "run the same command again."
+        ) from error
+    return f"{card_section(report)}\n\nwritten: {folder} (report.md); train with: python train.py --prepared {folder}"
+
+
+def dataset_card(report: dict, name: str) -> str:
+    """README.md of a prepared folder."""
+    data = DatasetCardData(pretty_name=name, task_categories=["text-generation"], tags=["boustro", "character-level"])
+    return f"""---
+{data.to_yaml()}
+---
+
+# {name}
+
+{card_section(report)}
+
+Columns: `text`; `input_ids`, one id a character (rare characters in UTF-8 bytes); `word_starts`, 1 where a word
+starts; and counts. The tokenizer lies beside the data; `report.md` says what was dropped and shows examples.
+
+```python
+import datasets
+from transformers import AutoTokenizer
+
+splits = datasets.load_from_disk("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+assert tokenizer.decode(splits["train"][0]["input_ids"]) == splits["train"][0]["text"]
+```
+"""
+
+
+def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    if not Path(source).is_dir() and source.count("/") != 1:
+        raise DataError(f"--tokenizer {source}: there is no such folder, and a Hub id would have the form user/name.")
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"--tokenizer {source}: no tokenizer could be loaded from there ({error}).") from error
+
+
+def _stored_key(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / REPORT).read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _changed_options(command: CommandArguments, args: DataArguments) -> dict:
+    """Options that differ from those of `train.py`, as the report shows them."""
+    plain = DataArguments(input_mode=args.input_mode)
+    hidden = {"train_file", "num_proc", "input_mode"}
+    changed = {
+        option.name: getattr(args, option.name)
+        for option in dataclasses.fields(args)
+        if option.name not in hidden and getattr(args, option.name) != getattr(plain, option.name)
+    }
+    return changed | {"seed": command.seed}
+
+
+def _write_dropped(result: Result, folder: Path, keep: bool) -> None:
+    """One .jsonl file for each reason, or none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not keep:
+        return
+    folder.mkdir(parents=True)
+    for name, part in result.parts.items():
+        for reason in dropped(part):
+            with open(folder / f"{reason}.jsonl", "a", encoding="utf-8") as file:
+                for text in dropped_texts(part, reason):
+                    file.write(json.dumps({"text": text, "source": name}, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

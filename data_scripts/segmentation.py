@@ -7,11 +7,15 @@ of Han alone. Hiragana, Thai, Lao, Khmer and Burmese have no segmenter here: eac
 word.
 """
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import regex
 import rjieba
+
+from .errors import DataError
 
 # UAX 29, section 4.1.1, as spans without a boundary (but for Hebrew's quotation marks, WB7a to WB7c). The boundary
 # (?w)\b of `regex` is no substitute: it also cuts before a vowel after an apostrophe, as in o'er.
@@ -42,33 +46,56 @@ _SPAN = regex.compile(
 _HAN_RUN = regex.compile(r"\p{Script=Han}{2,}")
 
 
-def word_starts(text: str) -> np.ndarray:
+DEFAULT_SEGMENTER = "rjieba:cut"
+Segmenter = Callable[[str], Iterable[str]]  # from a run of Han characters to its words
+
+
+@cache
+def load_segmenter(name: str) -> Segmenter:
+    """The function of a name such as "jieba:lcut", a module and what it holds.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"segmenter is {name!r}, expected a module and a function of it such as jieba:lcut ({error})."
+        ) from error
+
+
+def word_starts(text: str, segmenter: Segmenter = rjieba.cut) -> np.ndarray:
     """Returns uint8 flags (len(text),): 1 at the first character of each word, else 0.
 
     Each run of white space, line ends included, and each mark of punctuation counts as a word too, so that the
     first character always starts one.
+
+    Args:
+        segmenter: cuts runs of Han characters, and is given nothing else.
     """
     flags = np.zeros(len(text), dtype=np.uint8)
     flags[[span.start() for span in _SPAN.finditer(text)]] = 1
-    _segment_han(text, flags)
+    _segment_han(text, flags, segmenter)
     return flags
 
 
-def word_starts_of_rows(texts: Sequence[str]) -> np.ndarray:
+def word_starts_of_rows(texts: Sequence[str], segmenter: Segmenter = rjieba.cut) -> np.ndarray:
     """Returns the flags of several texts, one behind the other, each as `word_starts` has them."""
-    flags = word_starts("\n".join(texts))  # a line feed separates words and Han runs
+    flags = word_starts("\n".join(texts), segmenter)  # a line feed separates words and Han runs
     ends = np.cumsum([len(text) for text in texts]) + np.arange(len(texts))
     rows_begin = np.concatenate([[0], ends[:-1] + 1])
     flags[rows_begin[rows_begin < ends]] = 1
     return np.delete(flags, ends[:-1])
 
 
-def _segment_han(text: str, flags: np.ndarray) -> None:
+def _segment_han(text: str, flags: np.ndarray, segmenter: Segmenter) -> None:
     """Replaces the flags of the Han characters by the starts of their words."""
     runs = [run.span() for run in _HAN_RUN.finditer(text)]
     if not runs:
         return
-    lengths = [len(word) for start, end in runs for word in rjieba.cut(text[start:end])]
+    lengths = [len(word) for start, end in runs for word in segmenter(text[start:end])]
     edges = np.zeros(len(text) + 1, dtype=np.int8)
     starts, ends = np.array(runs).T
     edges[starts], edges[ends] = 1, -1

@@ -1,10 +1,14 @@
 """Reads raw text through `datasets`: local files, a dataset on the Hub, or the embedded default corpus."""
 
 import glob
+import hashlib
+import io
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pydoc_data import topics
 
 import datasets
@@ -17,11 +21,25 @@ from pyarrow import parquet
 from .arguments import DataArguments
 from .errors import DataError
 from .files import builder_for, check_contents, drop_empty, find_files, name_some
-from .mapping import BYTES_FOR_A_BAR, progress_bars
+from .mapping import progress_bars
+from .reading import SEPARATORS, Row, cut_row, read_rows, separate
 
-_TEXT = Features({"text": Value("string")})
 _STRING_TYPES = ("string", "large_string")
-_LARGEST_ROW = (1 << 31) - 1  # bytes of one Arrow string
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text that has not been read yet.
+
+    Attributes:
+        name: what a user calls it.
+        key: equal only where the rows are; a streamed dataset of the Hub is known by its name alone.
+        rows: reads it from the beginning.
+    """
+
+    name: str
+    key: str
+    rows: Callable[[], Iterator[Row]]
 
 
 def default_corpus() -> str:
@@ -34,97 +52,169 @@ def default_corpus() -> str:
     return "\n\n\n".join(texts) + "\n"
 
 
-def load_texts(args: DataArguments) -> Dataset:
-    """Returns the training text, uncleaned, as a dataset of one column "text" and at least one row.
-
-    Files are cached by `datasets` under their contents, so that a changed file is read anew. A missing value is
-    a row of None.
+def open_source(args: DataArguments) -> Source:
+    """The training text that the options name: its rows, uncleaned, and what stands between them.
 
     Raises:
-        DataError: if there is no such source, it cannot be read, or it has no such column of text.
+        DataError: here or while rows are read, if there is no such source, it cannot be read, or it has no such
+            column of text.
     """
     if args.train_file:
-        return load_files(args.train_file, args, args.max_characters, args.streaming)
+        return open_files(args.train_file, args, args.max_characters, args.streaming)
     if args.dataset_name:
-        return load_named_dataset(args)
-    separator = {"line": "\n", "paragraph": "\n\n"}.get(args.sample_by)
+        return _open_dataset(args)
     text = default_corpus()
-    rows = _dataset_of(text.split(separator) if separator else [text])
-    return _collect(rows, "text", args.max_characters, "the default corpus")
+    key = _key(text, args.sample_by, args.max_characters)
+    return Source("Python reference topics (pydoc_data.topics)", key, lambda: _read_default(text, args))
 
 
-def load_files(
+def open_files(
     patterns: Sequence[str],
     args: DataArguments,
     max_characters: int | None = None,
     streaming: bool = False,
-) -> Dataset:
-    """Reads local files; see `load_texts`. `args` says which column and what is a row of a .txt file."""
+) -> Source:
+    """Local files; see `open_source`. With `streaming` only their beginnings are checked before they are read."""
     paths = find_files(patterns)
     builder = builder_for(paths)
     paths = drop_empty(paths)
-    key = check_contents(paths, is_text=builder != "parquet", whole=not streaming)
+    contents = check_contents(paths, is_text=builder != "parquet", whole=not streaming)
+    if streaming:  # only the beginnings were read
+        contents = _key(contents, [(os.path.getsize(path), os.path.getmtime(path)) for path in paths])
     column = "text" if builder == "text" else args.text_column
-    options = _builder_options(builder, paths, column, args.sample_by)
-    size = sum(map(os.path.getsize, paths))
-    with progress_bars(size >= BYTES_FOR_A_BAR), warnings.catch_warnings():
-        # pandas only warns when it cuts off the fields that a header does not name
-        warnings.simplefilter("error", pandas.errors.ParserWarning)
+    options = _builder_options(builder, paths, column)
+    name = ", ".join(patterns)
+
+    def rows() -> Iterator[Row]:
         try:
-            rows = _load(builder, paths, streaming, name=f"boustro-{key}", **options)
-            return _collect(rows, column, max_characters, ", ".join(patterns))
+            if builder == "text":
+                found = _read_text_files(paths, args)
+            else:
+                found = _separated(_parsed(builder, paths, column, options, name))
+            yield from _at_least_one(limit(found, max_characters), name_some(paths))
         except DataError:
+            raise
+        except UnicodeDecodeError:
+            check_contents(paths, is_text=True)  # says where
             raise
         # Parsers raise what they like; whatever it is, the user needs the file's name and the reason.
         except Exception as error:
             raise DataError(_describe_unreadable(builder, paths, options, error)) from error
 
+    return Source(name, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
 
-def load_named_dataset(args: DataArguments) -> Dataset:
-    """Reads `args.dataset_name` from the Hub (or a local dataset folder); see `load_texts`."""
+
+def _open_dataset(args: DataArguments) -> Source:
+    """`args.dataset_name` from the Hub, or a local dataset folder."""
     try:
         rows = datasets.load_dataset(
             args.dataset_name, args.dataset_config, split=args.dataset_split, streaming=args.streaming
         )
-        return _collect(rows, args.text_column, args.max_characters, args.dataset_name)
+        rows = _column_of(rows, args.text_column, args.dataset_name)
     except DataError:
         raise
     # From the network to the parsers of every format: all of it ends in one sentence.
     except Exception as error:
         raise DataError(_describe_unloadable(args.dataset_name, error)) from error
+    contents = "" if args.streaming else rows._fingerprint
+    key = _key(args.dataset_name, args.dataset_config, args.dataset_split, contents, args.max_characters)
+
+    def read() -> Iterator[Row]:
+        try:
+            texts = take_texts(rows, args.text_column, args.dataset_name)
+            yield from _at_least_one(limit(_separated(texts), args.max_characters), args.dataset_name)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(_describe_unloadable(args.dataset_name, error)) from error
+
+    return Source(args.dataset_name, key, read)
 
 
-def take_texts(rows: Iterable[dict], column: str, max_characters: int | None, source: str) -> Iterator[str | None]:
-    """Yields the texts of rows as they come; the one that crosses `max_characters` is cut there.
+def _key(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _read_default(text: str, args: DataArguments) -> Iterator[Row]:
+    return limit(read_rows(io.StringIO(text, newline=""), args.sample_by), args.max_characters)
+
+
+def _read_text_files(paths: Sequence[str], args: DataArguments) -> Iterator[Row]:
+    for path in paths:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = read_rows(file, args.sample_by)
+            is_last = path == paths[-1]
+            yield from rows if is_last or args.verbatim else separate(rows, SEPARATORS[args.sample_by])
+
+
+def _separated(texts: Iterable[str | None]) -> Iterator[Row]:
+    """Rows of texts that are documents of their own."""
+    last = None
+    for text in texts:
+        if last is not None:
+            yield from separate(cut_row(last[0], ""), SEPARATORS["document"])
+        last = (text,)
+    if last is not None:
+        yield from cut_row(last[0], "")
+
+
+def limit(rows: Iterable[Row], max_characters: int | None) -> Iterator[Row]:
+    """The rows up to so many characters; the text that crosses the limit is cut there."""
+    left = max_characters
+    for text, separator in rows:
+        if left is None or text is None:
+            yield text, separator
+            continue
+        left -= len(text)
+        yield (text, separator) if left > 0 else (text[: len(text) + left], "")
+        if left <= 0:
+            return
+
+
+def _at_least_one(rows: Iterable[Row], source: str) -> Iterator[Row]:
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{source} has no rows: give data with text.")
+
+
+def _parsed(builder: str, paths: Sequence[str], column: str, options: dict, name: str) -> Iterator[str | None]:
+    with _strict_parsers():
+        yield from take_texts(_load(builder, paths, **options), column, name)
+
+
+def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str | None]:
+    """Yields the texts of rows as they come.
 
     Raises:
         DataError: if a row lacks the column or holds something else than a string in it.
     """
-    left = max_characters
     for row in rows:
         if column not in row:
             raise DataError(_describe_missing(source, column, row))
         text = row[column]
         if text is not None and not isinstance(text, str):
             raise DataError(_describe_type(source, column, f"{type(text).__name__} values"))
-        yield text if left is None or text is None else text[:left]
-        if left is not None and text is not None:
-            left -= len(text)
-            if left <= 0:
-                return
+        yield text
 
 
-def _load(builder: str, paths: Sequence[str], streaming: bool, **options) -> Dataset | IterableDataset:
+@contextmanager
+def _strict_parsers() -> Iterator[None]:
+    with progress_bars(False), warnings.catch_warnings():
+        # pandas only warns when it cuts off the fields that a header does not name
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        yield
+
+
+def _load(builder: str, paths: Sequence[str], **options) -> IterableDataset:
     escaped = [glob.escape(path) for path in paths]
-    return datasets.load_dataset(builder, data_files=escaped, split="train", streaming=streaming, **options)
+    return datasets.load_dataset(builder, data_files=escaped, split="train", streaming=True, **options)
 
 
-def _builder_options(builder: str, paths: Sequence[str], column: str, sample_by: str) -> dict:
+def _builder_options(builder: str, paths: Sequence[str], column: str) -> dict:
     """What the builder is to do, after a look at the heads of the files where they name their columns."""
-    if builder == "text":
-        if sample_by == "document":
-            _check_sizes(paths)
-        return {"sample_by": sample_by}
     if builder == "csv":
         for path in paths:
             _check_column(path, column, _csv_columns(path))
@@ -136,15 +226,6 @@ def _builder_options(builder: str, paths: Sequence[str], column: str, sample_by:
             _check_column(path, column, _parquet_columns(path))
         return {"columns": [column]}
     return {}
-
-
-def _check_sizes(paths: Sequence[str]) -> None:
-    for path in paths:
-        if os.path.getsize(path) > _LARGEST_ROW:
-            raise DataError(
-                f"{path} has {os.path.getsize(path)} bytes, and a row can have {_LARGEST_ROW}: "
-                "choose sample_by line or paragraph, or split the file."
-            )
 
 
 def _csv_columns(path: str) -> list[str]:
@@ -161,8 +242,8 @@ def _parquet_columns(path: str) -> list[str]:
         raise DataError(f"{path} cannot be read as parquet: {_first_line(error)}") from error
 
 
-def _collect(rows: Dataset | IterableDataset, column: str, max_characters: int | None, source: str) -> Dataset:
-    """The column of text as a dataset of its own."""
+def _column_of(rows: Dataset | IterableDataset, column: str, source: str) -> Dataset | IterableDataset:
+    """The column of text alone."""
     if rows.column_names is not None:
         _check_column(source, column, rows.column_names)
         rows = rows.select_columns([column])
@@ -170,16 +251,7 @@ def _collect(rows: Dataset | IterableDataset, column: str, max_characters: int |
         kind = rows.features[column]
         if not isinstance(kind, Value) or kind.dtype not in _STRING_TYPES:
             raise DataError(_describe_type(source, column, str(kind)))
-        if max_characters is None:
-            return rows.rename_column(column, "text").cast(_TEXT) if column != "text" else rows
-    texts = list(take_texts(rows, column, max_characters, source))
-    if not texts:
-        raise DataError(f"{source} has no rows: give data with text.")
-    return _dataset_of(texts)
-
-
-def _dataset_of(texts: list[str | None]) -> Dataset:
-    return Dataset.from_dict({"text": texts}, features=_TEXT)
+    return rows
 
 
 def _check_column(source: str, column: str, columns: Sequence[str]) -> None:
@@ -206,7 +278,8 @@ def _describe_unreadable(builder: str, paths: Sequence[str], options: dict, erro
     rows = 0
     for path in paths:
         try:
-            rows += sum(1 for _ in _load(builder, [path], streaming=True, **options))
+            with _strict_parsers():
+                rows += sum(1 for _ in _load(builder, [path], **options))
         except Exception as fault:
             if builder == "json" and (line := _json_fault(path)):
                 return f"{path}, {line}"

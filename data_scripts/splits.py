@@ -1,84 +1,66 @@
-"""Train and validation parts: the end of a stream, or documents chosen at random."""
+"""Train, validation and test parts: the end of a stream, or documents chosen at random, copies on one side."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
 
 from .errors import DataError
-from .mapping import apply
-
-SEPARATORS = {"line": "\n", "paragraph": "\n\n", "document": "\n\n"}  # what ends a row within a stream
 
 
-def end_rows(batch: dict, rows: list[int], separator: str, last_row: int) -> dict:
-    """For `datasets.map(batched=True, with_indices=True)`: ends every text but the last with `separator`.
+def stream_cuts(lengths: np.ndarray, fractions: Sequence[float]) -> list[tuple[int, int]]:
+    """Where a text is cut so that its end has these shares of its characters, the last share at the very end.
 
-    Line feeds that the text ends with already count towards it.
-    """
-    return {
-        "text": [
-            text if row == last_row else _end(text, separator) for text, row in zip(batch["text"], rows, strict=True)
-        ]
-    }
+    Args:
+        lengths: (R,) characters of the rows that make up the text.
+        fractions: of the parts behind the first one.
 
-
-def join_rows(dataset: Dataset, sample_by: str, num_proc: int = 1) -> Dataset:
-    """Makes the texts of the rows, one behind the other, the text of a stream."""
-    return apply(
-        dataset,
-        end_rows,
-        description="Joining",
-        num_proc=num_proc,
-        with_indices=True,
-        fn_kwargs={"separator": SEPARATORS[sample_by], "last_row": len(dataset) - 1},
-    )
-
-
-def split_stream(dataset: Dataset, fraction: float) -> tuple[Dataset, Dataset]:
-    """Cuts the concatenated text after `int((1 - fraction) * characters)` characters.
-
-    The row in which the cut falls ends up in both parts, its beginning in the first.
+    Returns:
+        For each of those parts the row it begins in and the characters of that row that belong to the part before.
 
     Raises:
-        DataError: if one part would be empty.
+        DataError: if a part would be empty.
     """
-    ends = np.cumsum([len(text) for text in dataset["text"][:]])
+    ends = np.cumsum(lengths)
     total = int(ends[-1])
-    cut = int((1 - fraction) * total)
-    if not 0 < cut < total:
+    # from the smallest remainder up, so that a single part begins at int((1 - fraction) * total)
+    starts = [int((1 - sum(fractions[number:])) * total) for number in range(len(fractions))]
+    if any(size <= 0 for size in np.diff([0, *starts, total])):
         raise DataError(
-            f"The text of {total} characters is too short to split with validation_fraction {fraction}: "
+            f"The text of {total} characters is too short to split with validation_fraction {fractions[0]}: "
             "give more text, or other text as validation_file."
         )
-    row = int(np.searchsorted(ends, cut, side="right"))
-    text = dataset[row]["text"]
-    within = cut - int(ends[row]) + len(text)
-    train = [dataset.select(np.arange(row)), _one_row(dataset, text[:within])]
-    validation = [_one_row(dataset, text[within:]), dataset.select(np.arange(row + 1, len(dataset)))]
-    return concatenate_datasets(train if within else train[:1]), concatenate_datasets(validation)
+    rows = np.searchsorted(ends, starts, side="right")
+    return [(int(row), start - int(ends[row] - lengths[row])) for row, start in zip(rows, starts, strict=True)]
 
 
-def split_documents(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Takes a share of the rows, at least one, chosen by `seed`, for validation; both parts keep their order.
+def choose_documents(groups: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
+    """Puts a share of the rows, at least one, into each part behind the first, whole groups at a time.
+
+    Args:
+        groups: (R,) rows of equal number stay together.
+        fractions: of the parts behind the first one.
+
+    Returns:
+        (R,) uint8: the part of each row, 0 for the first.
 
     Raises:
         DataError: if no row would be left for one of the parts.
     """
-    rows = len(dataset)
-    count = max(1, round(fraction * rows))
-    if count >= rows:
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    filled = np.cumsum(sizes[order])
+    wanted = np.cumsum([max(1, round(fraction * len(groups))) for fraction in fractions])
+    bounds = np.searchsorted(filled, wanted) + 1  # groups that the parts up to here have taken
+    if any(size <= 0 for size in np.diff([0, *bounds, len(sizes)])):
         raise DataError(
-            f"{rows} document{'' if rows == 1 else 's'} cannot be split with validation_fraction {fraction}: "
+            f"{_count(len(groups), 'document')} cannot be split with validation_fraction {fractions[0]}: "
             "give more documents, or validation_file, or choose input_mode stream to cut within a document."
         )
-    chosen = np.zeros(rows, dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(rows)[:count]] = True
-    return dataset.select(np.flatnonzero(~chosen)), dataset.select(np.flatnonzero(chosen))
+    part = np.zeros(len(sizes), dtype=np.uint8)
+    for number, (start, stop) in enumerate(zip([0, *bounds], bounds, strict=False), start=1):
+        part[order[start:stop]] = number
+    return part[group]
 
 
-def _one_row(like: Dataset, text: str) -> Dataset:
-    return Dataset.from_dict({"text": [text]}, features=like.features)
-
-
-def _end(text: str, separator: str) -> str:
-    present = len(text) - len(text.rstrip("\n"))
-    return text + separator[present:]
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

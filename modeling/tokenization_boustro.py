@@ -10,7 +10,7 @@ the methods below and raises TypeError on lone surrogates; `BoustroTokenizer.fro
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,15 @@ class BoustroTokenizer(TokenizersBackend):
             TypeError: if `texts` is a single string or yields anything but strings.
             ValueError: if `min_frequency` < 1 or `max_vocab_size` leaves no room for a character.
         """
+        return cls.train_from_counts(
+            _count_characters(texts), min_frequency=min_frequency, max_vocab_size=max_vocab_size
+        )
+
+    @classmethod
+    def train_from_counts(
+        cls, counts: Mapping[str, int], *, min_frequency: int = 1, max_vocab_size: int | None = None
+    ) -> "BoustroTokenizer":
+        """As `train_from_iterator`, of a corpus whose characters have been counted."""
         if min_frequency < 1:
             raise ValueError(
                 f"min_frequency is {min_frequency}, expected 1 or more: "
@@ -65,7 +74,6 @@ class BoustroTokenizer(TokenizersBackend):
                 f"max_vocab_size is {max_vocab_size}, expected {FIRST_CHARACTER_ID + 1} or more, because the "
                 f"{FIRST_CHARACTER_ID} special and byte tokens count too, or None for no limit."
             )
-        counts = _count_characters(texts)
         frequent = [character for character in counts if counts[character] >= min_frequency]
         ranked = sorted(frequent, key=lambda character: (-counts[character], character))
         limit = None if max_vocab_size is None else max_vocab_size - FIRST_CHARACTER_ID

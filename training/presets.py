@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.files import find_files
+from boustro.data_scripts.files import find_files, read_report
 
 EMBEDDED_CHARACTERS = 540_000  # the text that is trained on without --train-file
 UNKNOWN_CHARACTERS = 10_000_000  # assumed of a Hub dataset whose size nobody told
@@ -44,7 +44,9 @@ def choose_preset(characters: int, minutes: float) -> Preset:
 def corpus_characters(values: dict) -> int:
     """About how many characters the options name, by the sizes of the files and their beginnings."""
     files = values.get("train_file")
-    if files:
+    if values.get("prepared"):
+        found = read_report(Path(values["prepared"]))["train"]["characters"]
+    elif files:
         try:
             found = sum(_characters_of(path) for path in find_files([files] if isinstance(files, str) else files))
         except (DataError, OSError):

@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCardData
 
 import boustro
+from boustro.data_scripts.report import card_section
 from boustro.evaluation.pictures import new_figure, save_figure
 from boustro.evaluation.report import fenced
 from boustro.evaluation.scoring import collapse_warning
@@ -118,6 +119,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "input_mode": arguments.data.input_mode,
         "protocol": _protocol(arguments, validation) + (", one posterior sample a segment" if latent else ""),
         "data": _data_name(arguments),
+        "preparation": card_section(metrics["data"]),
         "train_characters": f"{metrics['train_characters']:,}",
         "validation_characters": f"{validation['characters']:,}",
         "vocab_size": str(model["vocab_size"]),
@@ -232,11 +234,13 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def _is_default_corpus(arguments: Arguments) -> bool:
-    return not (arguments.data.dataset_name or arguments.data.train_file)
+    return not (arguments.data.dataset_name or arguments.data.train_file or arguments.data.prepared)
 
 
 def _data_name(arguments: Arguments) -> str:
     data = arguments.data
+    if data.prepared:
+        return f"{Path(data.prepared).resolve().name} (prepared)"
     if data.dataset_name:
         return data.dataset_name
     if data.train_file:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boustro.data_scripts.cleaning import clean_batch, clean_text
+from boustro.data_scripts.cleaning import VERBATIM, Cleaning, clean_batch, clean_text
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,32 @@ def test_clean_text(raw, clean):
     assert clean_text(raw) == clean
 
 
-def test_normal_form_is_a_choice():
-    assert clean_text("cafe\u0301 ﬁ", "none") == "cafe\u0301 ﬁ"
-    assert clean_text("ﬁ Ａ", "NFKC") == "fi A"
+def test_every_rule_can_be_switched_off():
+    raw = "\ufeffcafe\u0301 ﬁ\r\nâ€œhiâ€\x9d\x00 &lt;b&gt;<b>\u200b"
+    assert clean_text(raw, VERBATIM) == raw
+    assert clean_text("a\r\n", Cleaning(unify_line_ends=False, remove_controls=False)) == "a\r\n"
+    assert clean_text("cafe\u0301", Cleaning(normalization="none")) == "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("rules", "raw", "clean"),
+    [
+        ({}, "sÃ£o, â€œhiâ€\x9d\n中文 schön", "são, “hi”\n中文 schön"),
+        ({}, "ä½\xa0å¥½", "你好"),
+        ({"unescape_entities": True}, "&lt;b&gt; &amp; &#20013;&#x6587;", "<b> & 中文"),
+        ({"strip_markup": True}, "<p>one<br/>two</p><!-- x --><script>y<z</script> a < b, <i>3 > 2</i>",
+         "\none\ntwo\n a < b, 3 > 2"),
+        ({"han_script": "simplified"}, "漢字與頭髮", "汉字与头发"),
+        ({"han_script": "traditional"}, "汉字", "漢字"),
+        ({"width": "letters"}, "Ａ１，！　ｂ", "A1，！　b"),
+        ({"width": "all"}, "Ａ１，！　ｂ", "A1,! b"),
+        ({"join_han": True}, "床 前 明月 ， 光 ok 好 a", "床前明月，光 ok 好 a"),
+        ({"tidy_spaces": True}, "a\u00a0b \t\n\n\n\n c  d ", "a b\n\n c  d"),
+        ({"normalization": "NFKC"}, "ﬁ Ａ", "fi A"),
+    ],
+)  # fmt: skip
+def test_rules(rules, raw, clean):
+    assert clean_text(raw, Cleaning(**rules)) == clean
 
 
 @given(st.text(st.characters(codec=None)))
@@ -34,5 +57,10 @@ def test_clean_text_is_idempotent_and_encodable(text):
     cleaned.encode("utf-8")
 
 
-def test_clean_batch_turns_missing_values_into_empty_text():
-    assert clean_batch({"text": ["a\r\n", None]}) == {"text": ["a\n", ""]}
+def test_batches_say_which_rule_changed_a_row():
+    batch = clean_batch({"text": ["a\r\n", None, "cafe\u0301\x07"], "separator": ["\r\n", "", "\n"]})
+    assert batch == {
+        "text": ["a\n", "", "café"],
+        "changes": [["unify_line_ends"], [], ["remove_controls", "normalization"]],
+        "separator": ["\n", "", "\n"],
+    }

@@ -78,7 +78,7 @@ def test_a_validation_file(write):
     prepared = prepare(args)
     assert decode(prepared, prepared.train) == "abc\n\nabc"
     assert documents(prepared, prepared.validation) == ["b\na\n\n", "c"]
-    assert prepared.report["validation_dropped"] == {"empty": 1, "too_short": 0, "duplicate": 1}
+    assert prepared.report["validation_dropped"] == {"empty": 1, "duplicate": 1}
     assert prepared.report["validation_input"] == {"rows": 4, "characters": 8}
 
 

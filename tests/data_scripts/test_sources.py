@@ -6,16 +6,19 @@ import pytest
 from datasets import Dataset
 from datasets.exceptions import DatasetNotFoundError
 
-from boustro.data_scripts import sources
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.sources import default_corpus, load_texts, take_texts
+from boustro.data_scripts.sources import default_corpus, limit, open_source
 
 POEM = "床前明月光，\r\n疑是地上霜。\r\n\r\n举头望明月，\u2028低头思故乡。\x0c\x85\n"
 
 
 def load(**fields):
-    return load_texts(DataArguments(**fields))["text"][:]
+    return [text for text, _ in open_source(DataArguments(**fields)).rows()]
+
+
+def joined(**fields):
+    return "".join((text or "") + separator for text, separator in open_source(DataArguments(**fields)).rows())
 
 
 def jsonl(*rows):
@@ -27,20 +30,21 @@ def test_default_corpus():
     assert text == default_corpus() and 300_000 < len(text) < 900_000
     assert 'The "assert" statement' in text
     assert load() == [text]
-    assert "\n".join(load(input_mode="documents")) == text
+    assert joined(input_mode="documents") == text
     assert len(load(input_mode="documents", sample_by="paragraph")) > 500
 
 
 def test_a_document_is_read_character_for_character(write):
-    assert load(train_file=write("a.txt", POEM)) == [POEM.replace("\r\n", "\n")]
+    assert load(train_file=write("a.txt", POEM)) == [POEM]
 
 
 def test_lines_and_paragraphs(write):
     path = write("a.txt", POEM)
     lines = ["床前明月光，", "疑是地上霜。", "", "举头望明月，\u2028低头思故乡。\x0c\x85"]
     assert load(train_file=path, input_mode="documents") == lines
-    paragraphs = ["床前明月光，\n疑是地上霜。", "举头望明月，\u2028低头思故乡。\x0c\x85\n"]
+    paragraphs = ["床前明月光，\r\n疑是地上霜。", "举头望明月，\u2028低头思故乡。\x0c\x85"]
     assert load(train_file=path, input_mode="documents", sample_by="paragraph") == paragraphs
+    assert joined(train_file=path, sample_by="line") == joined(train_file=path, sample_by="paragraph") == POEM
 
 
 def test_globs_and_names_with_glob_characters(write, tmp_path):
@@ -83,12 +87,13 @@ def test_no_more_than_max_characters(write, tmp_path, streaming):
 
 def test_rows_are_taken_as_they_come():
     def rows():
-        yield {"text": "abc"}
-        yield {"text": None}
-        yield {"text": "def"}
+        yield "abc", "\n"
+        yield None, "\n"
+        yield "def", "\n"
         raise AssertionError("read on")
 
-    assert list(take_texts(rows(), "text", 6, "a stream")) == ["abc", None, "def"]
+    assert list(limit(rows(), 6)) == [("abc", "\n"), (None, "\n"), ("def", "")]
+    assert list(limit(rows(), 2)) == [("ab", "")]
 
 
 def test_a_changed_file_is_read_anew(write):
@@ -170,14 +175,6 @@ def test_a_bad_parquet_file(write):
 def test_no_rows(write, name, content):
     with pytest.raises(DataError, match=f"{name} has no rows"):
         load(train_file=write(name, content))
-
-
-def test_a_document_too_large_for_a_row(write, monkeypatch):
-    monkeypatch.setattr(sources, "_LARGEST_ROW", 3)
-    path = write("a.txt", "four")
-    with pytest.raises(DataError, match=r"a.txt has 4 bytes, and a row can have 3: choose sample_by line"):
-        load(train_file=path)
-    assert load(train_file=path, sample_by="line") == ["four"]
 
 
 @pytest.mark.parametrize(

@@ -1,70 +1,51 @@
+import numpy as np
 import pytest
-from datasets import Dataset
 
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.splits import join_rows, split_documents, split_stream
-
-
-def rows(*texts):
-    return Dataset.from_dict({"text": list(texts)})
-
-
-def texts(*parts):
-    return tuple(part["text"][:] for part in parts)
+from boustro.data_scripts.splits import choose_documents, stream_cuts
 
 
 @pytest.mark.parametrize("length", [2, 9, 10, 11, 1115394])
 def test_one_document_is_cut_at_the_exact_character(length):
-    text = ("To be, or not — 生存还是毁灭\n" * (length // 20 + 1))[:length]
-    train, validation = texts(*split_stream(rows(text), 0.1))
-    assert len(train[0]) == int(0.9 * length)
-    assert train[0] + validation[0] == text
+    assert stream_cuts(np.array([length]), [0.1]) == [(0, int(0.9 * length))]
 
 
 @pytest.mark.parametrize(
-    ("fraction", "train", "validation"),
-    [
-        (0.5, ["abc", "de"], ["f", "ghij"]),
-        (0.7, ["abc"], ["def", "ghij"]),
-        (0.4, ["abc", "def"], ["ghij"]),
-        (0.85, ["a"], ["bc", "def", "ghij"]),
-        (0.1, ["abc", "def", "ghi"], ["j"]),
-    ],
+    ("fraction", "row", "within"), [(0.5, 1, 2), (0.7, 1, 0), (0.4, 2, 0), (0.85, 0, 1), (0.1, 2, 3)]
 )
-def test_a_stream_of_rows_is_cut_in_the_concatenated_text(fraction, train, validation):
-    assert texts(*split_stream(rows("abc", "def", "ghij"), fraction)) == (train, validation)
+def test_a_stream_of_rows_is_cut_in_the_concatenated_text(fraction, row, within):
+    assert stream_cuts(np.array([3, 3, 4]), [fraction]) == [(row, within)]
+
+
+def test_a_stream_is_cut_twice_for_three_parts():
+    assert stream_cuts(np.array([3, 3, 4]), [0.3, 0.2]) == [(1, 2), (2, 2)]
 
 
 def test_a_text_too_short_to_cut():
     with pytest.raises(DataError, match="text of 1 characters is too short to split"):
-        split_stream(rows("a"), 0.1)
+        stream_cuts(np.array([1]), [0.1])
 
 
-@pytest.mark.parametrize(
-    ("sample_by", "joined"),
-    [
-        ("document", ["one\n\n", "two\n\n", "three\n\n\n", "four\n"]),
-        ("line", ["one\n", "two\n", "three\n\n\n", "four\n"]),
-    ],
-)
-def test_rows_of_a_stream_end_in_separators(sample_by, joined):
-    assert texts(join_rows(rows("one", "two\n", "three\n\n\n", "four\n"), sample_by)) == (joined,)
+def test_documents_are_chosen_by_seed():
+    one = choose_documents(np.arange(40), [0.1, 0.2], seed=1)
+    assert np.bincount(one).tolist() == [28, 4, 8]
+    assert np.array_equal(one, choose_documents(np.arange(40), [0.1, 0.2], seed=1))
+    assert not np.array_equal(one, choose_documents(np.arange(40), [0.1, 0.2], seed=2))
 
 
-def test_documents_are_chosen_by_seed_and_keep_their_order():
-    every = [str(number) for number in range(40)]
-    train, validation = texts(*split_documents(rows(*every), 0.1, seed=1))
-    assert len(validation) == 4 and sorted(train + validation, key=int) == every
-    assert train == sorted(train, key=int) and validation == sorted(validation, key=int)
-    assert texts(*split_documents(rows(*every), 0.1, seed=1)) == (train, validation)
-    assert texts(*split_documents(rows(*every), 0.1, seed=2)) != (train, validation)
+def test_a_group_stays_on_one_side():
+    groups = np.arange(60) // 3
+    for seed in range(20):
+        part = choose_documents(groups, [0.2], seed)
+        assert 12 <= part.sum() <= 14
+        assert all(len(set(part[groups == group])) == 1 for group in range(20))
 
 
 def test_at_least_one_document_is_held_out():
-    train, validation = texts(*split_documents(rows("a", "b"), 0.01, seed=0))
-    assert len(train) == len(validation) == 1
+    assert choose_documents(np.arange(2), [0.01], seed=0).sum() == 1
 
 
-def test_a_single_document_cannot_be_split():
-    with pytest.raises(DataError, match=r"1 document cannot be split.*input_mode stream"):
-        split_documents(rows("a"), 0.1, seed=0)
+@pytest.mark.parametrize("groups", [[0], [0, 0, 0]])
+def test_what_belongs_together_cannot_be_split(groups):
+    with pytest.raises(DataError, match=r"cannot be split.*input_mode stream"):
+        choose_documents(np.array(groups), [0.1], seed=0)

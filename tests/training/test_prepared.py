@@ -1,0 +1,29 @@
+"""Training from a folder that the command `prepare` has written."""
+
+import json
+
+import pytest
+
+from boustro.data_scripts import prepare
+from boustro.training.run import main
+from tests.training.conftest import TINY, make_text
+
+
+@pytest.mark.parametrize("input_mode", ["stream", "documents"])
+def test_train_from_a_prepared_folder(tmp_path, input_mode, capsys):
+    text, prepared, output = tmp_path / "text.txt", tmp_path / "prepared", tmp_path / "run"
+    text.write_text(make_text(4000).replace("\n", "\n\n"), encoding="utf-8")
+    assert prepare.main(["--input", str(text), "--output", str(prepared), "--input-mode", input_mode]) == 0
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    arguments = [*options, "--cpu", "--max-steps=2", f"--output-dir={output}", f"--prepared={prepared}"]
+    assert main(arguments) == 0
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
+    assert metrics["data"]["train"] == report["train"]
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "- Text: prepared (prepared);" in card and "rows are paragraphs" in card
+
+    assert main([*arguments, "--resume", "--max-steps=3"]) == 0
+    wrong = ["--prepared", str(prepared), "--train-file", str(text), "--output-dir", str(tmp_path / "other")]
+    assert main(wrong) == 2
+    assert "holds its own text" in capsys.readouterr().err
