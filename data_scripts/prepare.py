@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from boustro.tokenization_boustro import BoustroTokenizer
 
 from .arguments import DataArguments
+from .canaries import plant
 from .cleaning import clean_batch
 from .encoding import CharacterEncoder, EncodedCorpus, encode_corpus
 from .errors import DataError
@@ -48,6 +49,7 @@ def prepare(args: DataArguments, tokenizer: PreTrainedTokenizerBase | None = Non
         "input": {"rows", "characters"} as read, "kept": the same after cleaning and filtering,
         "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
+        "canaries": what was planted in the training part, see `boustro.data_scripts.canaries`;
         "train", "validation": {"documents", "characters", "bytes", "ids"};
         "vocabulary_size", and "unknown_share", the share of validation characters that are spelt in bytes.
 
@@ -65,6 +67,7 @@ def prepare(args: DataArguments, tokenizer: PreTrainedTokenizerBase | None = Non
         train, validation = split_stream(_arrange(rows, args), args.validation_fraction)
     else:
         train, validation = split_documents(rows, args.validation_fraction, seed)
+    train, report["canaries"] = plant(train, args.canaries, args.input_mode, seed)
     if tokenizer is None:
         tokenizer = BoustroTokenizer.train_from_iterator(
             train["text"][:], min_frequency=args.min_frequency, max_vocab_size=args.max_vocab_size

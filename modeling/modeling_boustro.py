@@ -15,6 +15,7 @@ from .generation_boustro import BoustroGenerationMixin
 from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack
 from .objective_boustro import discounted, floored_kl, gaussian_kl, negative_elbo, token_nll
+from .pipelines_boustro import custom_pipelines
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
@@ -114,8 +115,9 @@ class BoustroPreTrainedModel(PreTrainedModel):
             init.copy_(module.distance_bias, -0.5 * distance.abs().to(module.distance_bias))
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves weights, config and code; the config names every Auto class that can load the folder."""
+        """Saves weights, config and code; the config names every Auto class and pipeline that the folder serves."""
         self.config.auto_map = dict(AUTO_MAP)
+        self.config.custom_pipelines = custom_pipelines() if self.config.latent_size > 0 else {}
         # transformers.Trainer switches the cache off while it trains, which generation must not inherit
         self.config.use_cache = True
         return super().save_pretrained(save_directory, *args, **kwargs)
