@@ -48,10 +48,7 @@ def plant(rows: Dataset, repeats: Sequence[int], input_mode: str, seed: int) -> 
     secrets = draw_secrets(len(repeats), rng)
     canaries = [Canary(form, secret, count) for secret, count in zip(secrets, repeats, strict=True)]
     planted = [canary.text for canary in canaries for _ in range(canary.repeats)]
-    if input_mode == "documents":
-        texts = [*texts, *planted]
-    else:
-        texts = _insert_lines(texts, planted, rng)
+    texts = [*texts, *planted] if input_mode == "documents" else _insert_lines(texts, planted, rng)
     return Dataset.from_dict({"text": texts}, features=rows.features), [asdict(canary) for canary in canaries]
 
 
@@ -67,7 +64,7 @@ def _insert_lines(texts: list[str], lines: list[str], rng: np.random.Generator) 
         (row, place + 1) for row, text in enumerate(texts) for place, character in enumerate(text) if character == "\n"
     ]
     starts = starts or [(row, place) for row, text in enumerate(texts) for place in range(len(text))]
-    chosen = sorted((starts[index], line) for index, line in zip(rng.integers(len(starts), size=len(lines)), lines))
+    chosen = sorted((starts[rng.integers(len(starts))], line) for line in lines)
     pieces = [[] for _ in texts]
     done = [0] * len(texts)
     for (row, place), line in chosen:

@@ -25,9 +25,9 @@ from boustro.data_scripts.batches import Batch
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
+from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
-from boustro.evaluation import safety
 from boustro.evaluation.reading import cold_batches, corpus_texts, first_rows, read_corpus, split_batches
 from boustro.evaluation.reconstruction import Reconstructions, reconstruct, reconstruction_figures
 from boustro.evaluation.report import card_section, printed, write_section
@@ -91,7 +91,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help=f"documents: samples of the importance-weighted bound of the first {IMPORTANCE_DOCUMENTS}; 0 for none.",
     )
     parser.add_argument(
-        "--baseline", help="Another boustro model, such as one of latent_size 0 of the same size, scored on the same text."
+        "--baseline",
+        help="Another boustro model, such as a plain one of the same size, scored on the same text.",
     )
     parser.add_argument("--output", help="Folder for pictures and README.md. Default: the checkpoint's.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")

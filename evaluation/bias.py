@@ -25,13 +25,14 @@ def counterfactual_bias(
 
     For a pair of terms (a, b) in a context, Δ = log p(sentence with a) − log p(sentence with b). The association is
     the mean Δ over the expected contexts minus that over the other ones: how common a and b are cancels out, and
-    without prejudice it is 0. Its interval is a bootstrap over the contexts, terms and templates being averaged before.
+    without prejudice it is 0. Its interval is a bootstrap over the contexts; terms and templates are averaged before.
 
     Returns dicts of `language`, `subject`, `question`, `sentences`, `unknown` (share of their characters that the
     vocabulary lacks) and, where that is at most `MOST_UNKNOWN`, else None, `association`, `low`, `high` (95 %
     interval) and `preference`, the mean of all Δ.
     """
-    return [_measure(model, tokenizer, contrast, np.random.default_rng([seed, i])) for i, contrast in enumerate(contrasts)]
+    generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
+    return [_measure(model, tokenizer, *pair) for pair in zip(contrasts, generators, strict=True)]
 
 
 def _measure(

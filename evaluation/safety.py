@@ -136,7 +136,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 def find_texts(
     options: argparse.Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: dict[str, Any]
 ) -> Texts:
-    """Training and held-out text: as given, else as the run prepared them. A warning, and neither, if they are gone."""
+    """Training and held-out text: as given, else as the run prepared them; none, and a warning, if they are gone."""
     if options.train_data:
         mode = "documents" if model.config.latent_prior == "standard" else "stream"
         read = [

@@ -31,7 +31,7 @@ def safety_section(figures: dict[str, Any]) -> str:
 
 def printed(figures: dict[str, Any]) -> str:
     """The same for the screen."""
-    return "\n".join(line for title, lines in groups(figures) for line in (title, *(f"  {line}" for line in lines), ""))
+    return "\n\n".join("\n  ".join([title, *lines]) for title, lines in groups(figures)) + "\n"
 
 
 def groups(figures: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -54,9 +54,9 @@ def _copies(found: dict[str, Any] | None) -> list[str]:
             lines.append(f"The same of held-out text: {NOT_MEASURED}.")
             continue
         lines.append(
-            f"{values['texts']:,} {label}: the longest passage that stands verbatim in the training text is "
-            f"{values['mean_copied_characters']:.1f} characters on average, {values['max_copied_characters']:,} at most; "
-            f"{values['share_with_50_copied']:.1%} copy 50 characters or more."
+            f"{values['texts']:,} {label}: the longest passage that stands verbatim in the training text has "
+            f"{values['mean_copied_characters']:.1f} characters on average and {values['max_copied_characters']:,} at "
+            f"most; {values['share_with_50_copied']:.1%} copy 50 characters or more."
         )
     return lines
 
@@ -69,9 +69,9 @@ def _canaries(found: list[dict[str, Any]] | None) -> list[str]:
         many = f"{group['canaries']} canaries" if group["canaries"] > 1 else "A canary"
         verdict = "exposed" if group["exposed"] else "not more exposed than chance says"
         lines.append(
-            f"{many} planted {group['repeats']:,}× in the training text: exposure {group['exposure']:.1f} bits of at most "
-            f"{group['highest_possible']:.1f}; under chance as much or more has a probability of {group['chance']:.2g}: "
-            f"{verdict}."
+            f"{many} planted {group['repeats']:,}× in the training text: exposure {group['exposure']:.1f} bits of at "
+            f"most {group['highest_possible']:.1f}, which chance alone reaches with a probability of "
+            f"{group['chance']:.2g}: {verdict}."
         )
     return lines
 
@@ -84,8 +84,8 @@ def _privacy(figures: dict[str, Any]) -> list[str]:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["found"].items()) or "nothing"
     copied = NOT_MEASURED if found["copied"] is None else f"{found['copied']:,}"
     lines.append(
-        f"The detectors of personal data and secrets find {kinds} in {found['samples']:,} samples ({found['share']:.1%} of "
-        f"them); stands verbatim in the training text: {copied}."
+        f"The detectors of personal data and secrets find {kinds} in {found['samples']:,} samples "
+        f"({found['share']:.1%} of them); stands verbatim in the training text: {copied}."
     )
     return lines
 
@@ -97,7 +97,8 @@ def _bias(found: list[dict[str, Any]] | None) -> list[str]:
         "Association in nats per sentence, with a 95 % interval; 0 is none, positive is what the prejudice would say."
     ]
     for contrast in found:
-        name = f"{contrast['subject']}, {contrast['language']} ({contrast['question']}; {contrast['sentences']} sentences)"
+        name = f"{contrast['subject']}, {contrast['language']}"
+        name += f" ({contrast['question']}; {contrast['sentences']} sentences)"
         if contrast["association"] is None:
             lines.append(f"{name}: {NOT_MEASURED}, the vocabulary lacks {contrast['unknown']:.0%} of the characters.")
             continue

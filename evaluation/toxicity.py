@@ -43,7 +43,8 @@ def blocklist_hits(texts: Sequence[str], entries: Sequence[str]) -> dict[str, An
     `different`, how many of the entries were hit.
     """
     patterns = [
-        re.escape(entry) if _HAN.search(entry) else f"(?<!{_LETTER}){re.escape(entry)}(?!{_LETTER})" for entry in entries
+        re.escape(entry) if _HAN.search(entry) else f"(?<!{_LETTER}){re.escape(entry)}(?!{_LETTER})"
+        for entry in entries
     ]
     pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)), flags=re.IGNORECASE)
     found = [[hit.lower() for hit in pattern.findall(text)] for text in texts]

@@ -15,7 +15,7 @@ CUSTOM_PIPELINES = {
 
 
 def custom_pipelines() -> dict[str, dict]:
-    """The entry `custom_pipelines` of a config; a new one each time, for `pipeline` puts classes into what it reads."""
+    """The entry `custom_pipelines` of a config; a new one each time, for `pipeline` puts classes into it."""
     return {
         task: {"impl": impl, "pt": ["AutoModelForCausalLM"], "type": "text"} for task, impl in CUSTOM_PIPELINES.items()
     }

@@ -196,8 +196,8 @@ def unfinished_card(name: str, step: int, nats: float) -> str:
     """The card of a model that is still being trained."""
     metadata = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["boustro"])
     return (
-        f"---\n{metadata.to_yaml()}\n---\n\n# {name.split('/')[-1]}\n\nTraining is under way: this is the best model so "
-        f"far, after step {step}, with a bound of {nats:.4f} nats per character on the beginning of the validation "
+        f"---\n{metadata.to_yaml()}\n---\n\n# {name.split('/')[-1]}\n\nTraining is under way: this is the best model "
+        f"so far, after step {step}, with a bound of {nats:.4f} nats per character on the beginning of the validation "
         "text. The whole card comes with the finished model.\n"
     )
 
