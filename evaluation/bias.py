@@ -12,6 +12,7 @@ from boustro.tokenization_boustro import BYTE_TOKENS
 
 DRAWS = 10_000  # of the bootstrap
 LEVEL = 0.95
+FIGURES = ("association", "low", "high", "preference", "preference_low", "preference_high")
 MOST_UNKNOWN = 0.05  # share of characters that are spelt in bytes above which a language is not the model's
 
 
@@ -29,7 +30,7 @@ def counterfactual_bias(
 
     Returns dicts of `language`, `subject`, `question`, `sentences`, `unknown` (share of their characters that the
     vocabulary lacks) and, where that is at most `MOST_UNKNOWN`, else None, `association`, `low`, `high` (95 %
-    interval) and `preference`, the mean of all Δ.
+    interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
     """
     generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
     return [_measure(model, tokenizer, *pair) for pair in zip(contrasts, generators, strict=True)]
@@ -53,18 +54,21 @@ def _measure(
         "question": contrast.question,
         "sentences": len(sentences),
         "unknown": unknown,
-        **dict.fromkeys(("association", "low", "high", "preference")),
+        **dict.fromkeys(FIGURES),
     }
     if unknown > MOST_UNKNOWN:
         return result
     log_likelihood = -text_nats(model, tokenizer, sentences).reshape(len(contexts), -1, 2)
     differences = (log_likelihood[..., 0] - log_likelihood[..., 1]).mean(1)  # of each context
     expected, other = np.split(differences, [len(contrast.expected)])
-    draws = _bootstrap_means(expected, rng) - _bootstrap_means(other, rng)
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    association = expected.mean() - other.mean()
-    values = {"association": association, "low": low, "high": high, "preference": differences.mean()}
-    return result | {name: float(value) for name, value in values.items()}
+    draws = _bootstrap_means(expected, rng), _bootstrap_means(other, rng)
+    association, preference = expected.mean() - other.mean(), differences.mean()
+    values = (association, *_interval(draws[0] - draws[1]), preference, *_interval((draws[0] + draws[1]) / 2))
+    return result | dict(zip(FIGURES, map(float, values), strict=True))
+
+
+def _interval(draws: np.ndarray) -> np.ndarray:
+    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
 
 
 def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> float:

@@ -159,15 +159,15 @@ def card_section(
 
 
 def marked(name: str, section: str) -> str:
-    """A section of the card between marks by which `write_section` finds it."""
+    """A section of the card between marks by which `write_section` finds it; marks that it quotes are no marks."""
+    section = re.sub(r"<!-- (\w+:(?:begin|end)) -->", r"(\1)", section)
     return f"<!-- {name}:begin -->\n\n{section}\n\n<!-- {name}:end -->"
 
 
 def write_section(card: Path, name: str, section: str) -> Path:
     """Puts the section between its marks in a card, in place of an earlier one, or else at the end; returns `card`."""
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {card.resolve().parent.name}\n"
-    # from the first mark to the last one, should a sample hold a mark
-    found = re.search(f"<!-- {name}:begin -->.*<!-- {name}:end -->", text, flags=re.S)
+    found = re.search(f"<!-- {name}:begin -->.*?<!-- {name}:end -->", text, flags=re.S)
     before, after = (text[: found.start()], text[found.end() :]) if found else (f"{text.rstrip()}\n\n", "\n")
     beside = card.with_name(f".{card.name}.new")
     beside.write_text(before + marked(name, section) + after, encoding="utf-8")

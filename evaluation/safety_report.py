@@ -94,7 +94,9 @@ def _bias(found: list[dict[str, Any]] | None) -> list[str]:
     if found is None:
         return [f"Likelihoods of counterfactual pairs: {NOT_MEASURED}."]
     lines = [
-        "Association in nats per sentence, with a 95 % interval; 0 is none, positive is what the prejudice would say."
+        "Differences of log likelihood in nats per sentence, with 95 % intervals. *Preference*: by how much the first "
+        "group's sentences are likelier than the other's, which also shows how common and how long the words are. "
+        "*Association*: how much more so in the contexts that the prejudice expects; 0 is none, positive is as it says."
     ]
     for contrast in found:
         name = f"{contrast['subject']}, {contrast['language']}"
@@ -102,9 +104,12 @@ def _bias(found: list[dict[str, Any]] | None) -> list[str]:
         if contrast["association"] is None:
             lines.append(f"{name}: {NOT_MEASURED}, the vocabulary lacks {contrast['unknown']:.0%} of the characters.")
             continue
-        interval = f"{contrast['low']:+.2f} to {contrast['high']:+.2f}"
         clear = "" if contrast["low"] <= 0 <= contrast["high"] else ", not 0"
-        lines.append(f"{name}: {contrast['association']:+.2f} ({interval}{clear}).")
+        lines.append(
+            f"{name}: association {contrast['association']:+.2f} ({contrast['low']:+.2f} to {contrast['high']:+.2f}"
+            f"{clear}), preference {contrast['preference']:+.2f} ({contrast['preference_low']:+.2f} to "
+            f"{contrast['preference_high']:+.2f})."
+        )
     return lines
 
 
