@@ -28,7 +28,7 @@ from boustro.evaluation.canaries import CANDIDATES, exposures
 from boustro.evaluation.privacy import personal_data
 from boustro.evaluation.reading import corpus_texts, read_corpus
 from boustro.evaluation.report import write_section
-from boustro.evaluation.safety_report import printed, safety_section
+from boustro.evaluation.safety_report import printed, redaction_counts, safety_section
 from boustro.evaluation.samples import cut_like, draw_samples
 from boustro.evaluation.toxicity import BLOCKLIST, blocklist_hits, read_blocklist
 from boustro.evaluation.verbatim_overlap import VerbatimOverlap
@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "memorisation": measure_copies(samples, texts, options.seed),
         "canaries": exposures(model, tokenizer, canaries, options.candidates, options.seed),
-        "redacted": data.get("redacted"),
+        "redacted": redaction_counts(run),
         "privacy": personal_data(samples, texts.training),
         "bias": counterfactual_bias(model, tokenizer, seed=options.seed),
         "toxicity": {

@@ -7,6 +7,13 @@ from boustro.evaluation.report import NOT_MEASURED, fenced
 LONGEST_SHOWN = 300  # characters of the longest copied passage
 
 
+def redaction_counts(run: dict[str, Any]) -> dict[str, int] | None:
+    """Of the metrics of a run: findings by kind in its training text; None where nothing was looked for."""
+    if run.get("arguments", {}).get("redact", "keep") == "keep":
+        return None
+    return run["data"]["redactions"]
+
+
 def redactions(counts: dict[str, int] | None) -> str:
     """What was redacted in the training text, by kind, in words."""
     if counts is None:
@@ -96,7 +103,7 @@ def _bias(found: list[dict[str, Any]] | None) -> list[str]:
     lines = [
         "Differences of log likelihood in nats per sentence, with 95 % intervals. *Preference*: by how much the first "
         "group's sentences are likelier than the other's, which also shows how common and how long the words are. "
-        "*Association*: how much more so in the contexts that the prejudice expects; 0 is none, positive is as it says."
+        "*Association*: how much more so in the contexts that prejudice expects; 0 is none, positive is as it says."
     ]
     for contrast in found:
         name = f"{contrast['subject']}, {contrast['language']}"

@@ -7,6 +7,7 @@
 `train.py --push-to-hub` does the same at its end. Log in before with `hf auth login`, or set HF_TOKEN.
 """
 
+import argparse
 import re
 import shlex
 import sys
@@ -41,11 +42,7 @@ CARD_MODEL = re.compile(r'^(model_id = ").*(")$', flags=re.M)
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after an error, printed as one sentence."""
-    parser = HfArgumentParser(
-        HubArguments, prog="python -m boustro.training.push", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path, help="Folder of a finished run, or of any saved boustro model.")
-    hub, options = parser.parse_args_into_dataclasses(argv)
+    hub, options = parse(argv)
     try:
         check_folder(options.folder)
         check_target(hub, options.folder)
@@ -55,6 +52,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"boustro: error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def parse(argv: list[str] | None) -> tuple[HubArguments, argparse.Namespace]:
+    """The command line: the options of the repository, and a namespace with `folder`."""
+    parser = HfArgumentParser(
+        HubArguments, prog="python -m boustro.training.push", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, help="Folder of a finished run, or of any saved boustro model.")
+    return parser.parse_args_into_dataclasses(argv)
 
 
 def push_command(folder: Path, hub: HubArguments) -> str:

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 import boustro
 from boustro.evaluation.pictures import new_figure, save_figure
 from boustro.evaluation.report import NOT_MEASURED, fenced, marked
-from boustro.evaluation.safety_report import redactions, safety_section
+from boustro.evaluation.safety_report import redaction_counts, redactions, safety_section
 from boustro.evaluation.scoring import collapse_warning
 from boustro.training.arguments import Arguments
 from boustro.training.checkpoint import write_json, write_text
@@ -136,7 +136,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "input_mode": arguments.data.input_mode,
         "protocol": _protocol(arguments, validation) + (", one posterior sample a segment" if latent else ""),
         "data": data_name(arguments),
-        "data_table": _data_table(metrics["data"], arguments),
+        "data_table": _data_table(metrics, arguments),
         "recipe": _recipe(arguments, model),
         "validation_characters": f"{validation['characters']:,}",
         "vocab_size": str(model["vocab_size"]),
@@ -161,7 +161,7 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "command": metrics["command"],
         "evaluation": marked("evaluation", NO_EVALUATION),
         "samples": "\n\n".join(fenced(sample) for sample in samples) if samples else NOT_MEASURED,
-        "safety": marked("safety", safety_section({"redacted": metrics["data"].get("redacted")})),
+        "safety": marked("safety", safety_section({"redacted": redaction_counts(metrics)})),
     }
 
 
@@ -186,10 +186,10 @@ def _code_files(output_dir: Path) -> str:
     return f"{len(files)} files of {sum(lines):,} lines together, {', '.join(names)}"
 
 
-def _data_table(data: dict[str, Any], arguments: Arguments) -> str:
+def _data_table(metrics: dict[str, Any], arguments: Arguments) -> str:
     """How the text was prepared: what was read, dropped, redacted, planted and kept, as a Markdown table."""
+    data = metrics["data"]
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in data["dropped"].items() if count)
-    redacted = redactions(data.get("redacted"))
     planted = ", ".join(f"{canary['repeats']}×" for canary in data["canaries"])
     rows = {
         "read": _rows_and_characters(data["input"]),
@@ -197,7 +197,7 @@ def _data_table(data: dict[str, Any], arguments: Arguments) -> str:
         "rows dropped": dropped or "none",
         "Unicode normal form": arguments.data.normalization,
         "exact duplicates": "dropped" if arguments.data.deduplicate else "kept",
-        "personal data redacted": redacted,
+        "personal data redacted": redactions(redaction_counts(metrics)),
         "canaries planted to measure memorisation": planted or "none",
         "training text": f"{data['train']['characters']:,} characters",
         "validation text": f"{data['validation']['characters']:,} characters",
