@@ -1,4 +1,4 @@
-"""The committed example cards are whole: valid, with their pictures, and without traces of the machine that made them."""
+"""The committed example cards are whole: valid, with their pictures, and without traces of the machine."""
 
 import re
 from pathlib import Path

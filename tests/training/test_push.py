@@ -71,6 +71,7 @@ before = AutoModelForCausalLM.from_pretrained("anna/tiny", revision=early, **opt
 print(json.dumps({
     "texts": texts,
     "pipeline": [generate(prompt, max_new_tokens=12, do_sample=False)[0]["generated_text"] for prompt in prompts],
+    "by the model": model.reconstruct("the old dog", max_new_tokens=9),
     "rewritten": rewrite("the old dog", max_new_tokens=9)["text"],
     "between": between(("the old dog", "a cat sat"), steps=3, max_new_tokens=9)["texts"],
     "changed": not torch.equal(before.lm_head.weight, model.lm_head.weight),
@@ -80,7 +81,9 @@ print(json.dumps({
 
 def in_process(source: str, *arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", source, *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +119,7 @@ def test_a_pushed_model_writes_the_same_text_where_boustro_is_not_installed(hub,
     assert done.returncode == 0, done.stderr
     there = json.loads(done.stdout.splitlines()[-1])
     assert there["texts"] == there["pipeline"] == here
-    assert [there["rewritten"]] == rewritten and len(there["between"]) == 3
+    assert [there["rewritten"]] == there["by the model"] == rewritten and len(there["between"]) == 3
     assert there["between"][0] == there["rewritten"]
     assert there["changed"]  # the revision is that of an earlier push
 
