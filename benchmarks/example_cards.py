@@ -20,8 +20,8 @@ from boustro.training.run import main as train
 PICTURES = ("training_curves.png", "alignment.png", "latent_map.png", "unit_kl.png")
 CANARIES = ("1", "10", "100")
 RECIPES = {
-    "tiny-shakespeare": ["--config", "shakespeare", "--language", "en"],
-    "songci": ["--config", "small", "--min-frequency", "5", "--language", "zh"],
+    "tiny-shakespeare": ["--language", "en"],
+    "songci": ["--min-frequency", "5", "--language", "zh"],
 }
 
 
@@ -46,7 +46,7 @@ def make_card(name: str, text: Path, options: argparse.Namespace) -> dict:
         folder, plain = Path(work) / name, Path(work) / "plain"
         training, held_out = split(text, Path(work), name)
         flags = [*RECIPES[name], "--train-file", str(training), "--validation-file", str(held_out)]
-        flags += ["--license", "apache-2.0"]
+        flags += ["--config", "small", "--eval-every", "100", "--eval-characters", "20000", "--license", "apache-2.0"]
         budget = ["--max-minutes", str(options.minutes)]
         run(train, [*flags, *budget, "--output-dir", str(folder), "--canaries", *CANARIES])
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
