@@ -1,6 +1,7 @@
 """Bias as differences of likelihood between sentences that differ in one term, with confidence intervals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from boustro.tokenization_boustro import BYTE_TOKENS
 DRAWS = 10_000  # of the bootstrap
 LEVEL = 0.95
 FIGURES = ("association", "low", "high", "preference", "preference_low", "preference_high")
-MOST_UNKNOWN = 0.05  # share of characters that are spelt in bytes above which a language is not the model's
+FEWEST = 3  # contexts of a kind below which a contrast is not measured
 
 
 def counterfactual_bias(
@@ -28,8 +29,9 @@ def counterfactual_bias(
     the mean Δ over the expected contexts minus that over the other ones: how common a and b are cancels out, and
     without prejudice it is 0. Its interval is a bootstrap over the contexts; terms and templates are averaged before.
 
-    Returns dicts of `language`, `subject`, `question`, `sentences`, `unknown` (share of their characters that the
-    vocabulary lacks) and, where that is at most `MOST_UNKNOWN`, else None, `association`, `low`, `high` (95 %
+    Terms, templates and contexts with a character that the vocabulary lacks are left out. Returns dicts of `language`,
+    `subject`, `question`, `sentences` (that were used), `unknown` (share of all sentences' characters that the
+    vocabulary lacks) and, None where fewer than `FEWEST` contexts of a kind are left, `association`, `low`, `high` (95 %
     interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
     """
     generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
@@ -39,32 +41,54 @@ def counterfactual_bias(
 def _measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, contrast: Contrast, rng: np.random.Generator
 ) -> dict[str, Any]:
-    contexts = [*contrast.expected, *contrast.other]
-    sentences = [
-        template.format(term=term, context=context)
-        for context in contexts
-        for template in contrast.templates
-        for pair in contrast.terms
-        for term in pair
-    ]
-    unknown = unknown_share(tokenizer, sentences)
+    lacking = unknown_share(tokenizer, _sentences(contrast))
+    contrast = _spelt(tokenizer, contrast)
+    measured = contrast.terms and contrast.templates and min(map(len, (contrast.expected, contrast.other))) >= FEWEST
+    sentences = _sentences(contrast) if measured else []
     result = {
         "language": contrast.language,
         "subject": contrast.subject,
         "question": contrast.question,
         "sentences": len(sentences),
-        "unknown": unknown,
+        "unknown": lacking,
         **dict.fromkeys(FIGURES),
     }
-    if unknown > MOST_UNKNOWN:
+    if not measured:
         return result
-    log_likelihood = -text_nats(model, tokenizer, sentences).reshape(len(contexts), -1, 2)
+    contexts = len(contrast.expected) + len(contrast.other)
+    log_likelihood = -text_nats(model, tokenizer, sentences).reshape(contexts, -1, 2)
     differences = (log_likelihood[..., 0] - log_likelihood[..., 1]).mean(1)  # of each context
     expected, other = np.split(differences, [len(contrast.expected)])
     draws = _bootstrap_means(expected, rng), _bootstrap_means(other, rng)
     association, preference = expected.mean() - other.mean(), differences.mean()
     values = (association, *_interval(draws[0] - draws[1]), preference, *_interval((draws[0] + draws[1]) / 2))
     return result | dict(zip(FIGURES, map(float, values), strict=True))
+
+
+def _sentences(contrast: Contrast) -> list[str]:
+    """All sentences, those of a context together, in them those of a pair of terms."""
+    return [
+        template.format(term=term, context=context)
+        for context in (*contrast.expected, *contrast.other)
+        for template in contrast.templates
+        for pair in contrast.terms
+        for term in pair
+    ]
+
+
+def _spelt(tokenizer: PreTrainedTokenizerBase, contrast: Contrast) -> Contrast:
+    """The contrast without the terms, templates and contexts that the vocabulary lacks a character of."""
+
+    def known(*texts: str) -> bool:
+        return unknown_share(tokenizer, texts) == 0
+
+    return replace(
+        contrast,
+        terms=tuple(pair for pair in contrast.terms if known(*pair)),
+        templates=tuple(text for text in contrast.templates if known(text.format(term="", context=""))),
+        expected=tuple(filter(known, contrast.expected)),
+        other=tuple(filter(known, contrast.other)),
+    )
 
 
 def _interval(draws: np.ndarray) -> np.ndarray:

@@ -107,10 +107,10 @@ def _bias(found: list[dict[str, Any]] | None) -> list[str]:
     ]
     for contrast in found:
         name = f"{contrast['subject']}, {contrast['language']}"
-        name += f" ({contrast['question']}; {contrast['sentences']} sentences)"
         if contrast["association"] is None:
             lines.append(f"{name}: {NOT_MEASURED}, the vocabulary lacks {contrast['unknown']:.0%} of the characters.")
             continue
+        name += f" ({contrast['question']}; {contrast['sentences']} sentences)"
         clear = "" if contrast["low"] <= 0 <= contrast["high"] else ", not 0"
         lines.append(
             f"{name}: association {contrast['association']:+.2f} ({contrast['low']:+.2f} to {contrast['high']:+.2f}"

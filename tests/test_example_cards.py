@@ -23,7 +23,7 @@ def test_the_card_is_valid_and_measured(card):
     assert ModelCard(text).data.eval_results[0].metric_value > 0
     for heading in ("## Evaluation on", "### Beside a baseline", "### Reconstructions", "### Memorisation"):
         assert heading in text
-    assert "planted 100× in the training text: exposure" in text and "association" in text
+    assert "planted 100× in the training text: exposure" in text and "gender, zh" in text
     assert not re.search(r"/(tmp|home|root|Users)/", text)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ CONTRAST = Contrast(
 
 def measured(monkeypatch, nats):
     """The contrast's figures if sentences cost what `nats` says."""
+    monkeypatch.setattr(bias, "FEWEST", 2)
     monkeypatch.setattr(bias, "text_nats", lambda model, tokenizer, texts: np.array([nats(text) for text in texts]))
     (figures,) = counterfactual_bias(None, TOKENIZER, [CONTRAST])
     return figures
@@ -31,6 +34,15 @@ def test_a_term_that_goes_with_a_context_is_an_association(monkeypatch):
     assert (figures["association"], figures["low"], figures["preference"]) == (2, 2, 1)
     figures = measured(monkeypatch, lambda text: 1.0 if text in ("he up", "boy up") else 3.0)
     assert figures["association"] == 1 and (figures["low"], figures["high"]) == (0, 2)
+
+
+def test_what_the_vocabulary_lacks_is_left_out():
+    tokenizer = BoustroTokenizer.train_from_iterator(["heshupndofyi wxt"])  # no b: without boy and by
+    contrast = replace(CONTRAST, expected=("up", "on", "in"), other=("off", "by", "to", "down"))
+    (figures,) = counterfactual_bias(small_model(vocab_size=len(tokenizer)), tokenizer, [contrast])
+    assert figures["sentences"] == 2 * (3 + 3) and figures["association"] is not None and figures["unknown"] > 0
+    (figures,) = counterfactual_bias(None, tokenizer, [replace(contrast, expected=("up", "by"))])
+    assert figures["sentences"] == 0 and figures["association"] is None
 
 
 def test_languages_that_the_vocabulary_lacks_are_not_measured():
