@@ -31,8 +31,8 @@ def counterfactual_bias(
 
     Terms, templates and contexts with a character that the vocabulary lacks are left out. Returns dicts of `language`,
     `subject`, `question`, `sentences` (that were used), `unknown` (share of all sentences' characters that the
-    vocabulary lacks) and, None where fewer than `FEWEST` contexts of a kind are left, `association`, `low`, `high` (95 %
-    interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
+    vocabulary lacks) and, None where fewer than `FEWEST` contexts of a kind are left, `association`, `low`, `high`
+    (95 % interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
     """
     generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
     return [_measure(model, tokenizer, *pair) for pair in zip(contrasts, generators, strict=True)]
