@@ -147,6 +147,13 @@ class DataArguments:
         default=DEFAULT_SEGMENTER,
         metadata={"help": "Function that cuts Chinese text into words, MODULE:FUNCTION, for example jieba:lcut."},
     )
+    canaries: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "Plant a made-up secret for each number, that many times, in the training text, so that "
+            "`python -m boustro.evaluation safety` can tell what the model memorises; such as 1 1 1 10 100."
+        },
+    )
     num_proc: int = field(default=1, metadata={"help": "Processes for every step but reading."})
 
     def __post_init__(self):
@@ -186,6 +193,8 @@ class DataArguments:
             _check_least("max_characters", self.max_characters, 1)
         if self.max_vocab_size is not None:
             _check_least("max_vocab_size", self.max_vocab_size, FIRST_CHARACTER_ID + 1)
+        for count in self.canaries:
+            _check_least("canaries", count, 1)
         if not 0 < self.validation_fraction < 1:
             raise DataError(
                 f"validation_fraction is {self.validation_fraction}, expected a number between 0 and 1 such as "

@@ -1,6 +1,7 @@
 """The steps from raw to encoded text, in order, each a folder of shards (see `shards`):
 
-read → clean → redact → judge (rules, fingerprints, signatures) → group copies → split → count characters → encode
+read → clean → redact → judge (rules, fingerprints, signatures) → group copies → split → plant canaries → count
+characters → encode
 
 What a step needs of all rows at once are a few numbers a row; text is only ever held a shard at a time.
 """
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from boustro.tokenization_boustro import BoustroTokenizer
 
 from .arguments import DataArguments
+from .canaries import plant
 from .cleaning import Cleaning, clean_batch
 from .deduplication import PERMUTATIONS, group_exact, group_near, mark_batch
 from .encoding import CharacterEncoder, encoded_features
@@ -100,6 +102,7 @@ class Result:
         parts: the training source, and that of `validation_file`.
         chosen: the shards of each split as they were encoded; counts: its characters (`Counter`).
         encoded: the shards of each split with "text", "input_ids", "word_starts" and counts.
+        canaries: what was planted in the training split, see `canaries.plant`.
     """
 
     key: str
@@ -108,6 +111,7 @@ class Result:
     counts: dict[str, Counter]
     encoded: dict[str, list[Shard]]
     tokenizer: PreTrainedTokenizerBase
+    canaries: list[dict]
 
 
 def run_pipeline(
@@ -137,6 +141,8 @@ def run_pipeline(
     key = step_key("split", [part.key for part in parts.values()], _options(args, _SPLIT_OPTIONS), seed, whole)
     chosen = _choose_splits(parts, args, seed, whole, work / f"cuts-{key}")
     join = args.input_mode == "stream"
+    key = step_key(key, args.canaries, seed)
+    chosen["train"], canaries = plant(chosen["train"], args.canaries, args.input_mode, seed, work / f"plant-{key}")
     counts = {name: _count(shards, work / f"count-{key}-{name}", join, args) for name, shards in chosen.items()}
     if tokenizer is None:
         tokenizer = BoustroTokenizer.train_from_counts(
@@ -155,7 +161,7 @@ def run_pipeline(
         )
         for name, shards in chosen.items()
     }
-    return Result(key, parts, chosen, counts, encoded, tokenizer)
+    return Result(key, parts, chosen, counts, encoded, tokenizer, canaries)
 
 
 def _options(args: DataArguments, names: Iterable[str]) -> list:

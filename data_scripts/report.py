@@ -39,6 +39,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
         "input": {"rows", "characters"} as read, "kept": the same of what is encoded, what parts the rows of a
         stream not counted, "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
+        "canaries": what was planted in the training split, see `canaries.plant`;
         "changes": rows that a cleaning rule changed, by rule; "redactions": findings by kind;
         for each split {"documents", "characters", "bytes", "ids"};
         "vocabulary_size" in ids, "vocabulary": distinct training characters, and how many of them make up 99 and
@@ -60,6 +61,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
     counted = splits.get("validation", splits["train"])
     counts = result.counts["train"]
     return report | {
+        "canaries": result.canaries,
         "changes": _tally(result, "cleaned", "changes"),
         "redactions": _tally(result, "texts", "redactions") if args.redact != "keep" else {},
         **{

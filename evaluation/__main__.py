@@ -2,6 +2,8 @@
 
     python -m boustro.evaluation runs/demo --data held_out.txt
     python -m boustro.evaluation runs/names --data held_out.txt --samples 500 --train-data names.txt
+    python -m boustro.evaluation runs/mine --data held_out.txt --baseline runs/plain
+    python -m boustro.evaluation safety runs/mine   # see safety.py
 
 Prints a table and, as its last line, one JSON object with the same figures. Draws pictures into the checkpoint's
 folder and puts all of it into the marked section of the card there (README.md).
@@ -19,15 +21,14 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.batches import Batch
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
-from boustro.data_scripts.prepare import prepare_whole
+from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
-from boustro.evaluation.reading import cold_batches, first_rows, split_batches
+from boustro.evaluation.reading import cold_batches, corpus_texts, first_rows, read_corpus, split_batches
 from boustro.evaluation.reconstruction import Reconstructions, reconstruct, reconstruction_figures
 from boustro.evaluation.report import card_section, printed, write_section
 from boustro.evaluation.samples import draw_samples, sample_figures
@@ -43,6 +44,9 @@ OVERLAP_FIGURES = ("mean_copied_characters", "max_copied_characters", "share_wit
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 after an error of the user's, printed as one sentence."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["safety"]:
+        return safety.main(argv[1:])
     options = parse(argv)
     try:
         figures, write = evaluate(options)
@@ -86,6 +90,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=100,
         help=f"documents: samples of the importance-weighted bound of the first {IMPORTANCE_DOCUMENTS}; 0 for none.",
     )
+    parser.add_argument(
+        "--baseline",
+        help="Another boustro model, such as a plain one of the same size, scored on the same text.",
+    )
     parser.add_argument("--output", help="Folder for pictures and README.md. Default: the checkpoint's.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -95,6 +103,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     """Raises `DataError` for options that cannot be, before anything is loaded."""
     check_checkpoint(options.checkpoint)
+    if options.baseline:
+        check_checkpoint(options.baseline)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
     if options.max_length is not None and options.max_length < 2:
@@ -134,6 +144,8 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     check(options)
     subject = load(options)
     figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
+    if options.baseline:
+        figures["baseline"] = measure_baseline(subject)
     latent_figures, posteriors = measure_latent(subject)
     texts = reconstruct(
         subject.model,
@@ -163,7 +175,7 @@ def write_report(
     pictures = draw_pictures(subject, folder, figures, posteriors) if posteriors is not None else []
     name = ", ".join(Path(file).name for file in options.data)
     section = card_section(figures, name, pictures, texts, samples, collapse_warning(figures))
-    return write_section(folder / "README.md", section)
+    return write_section(folder / "README.md", "evaluation", section)
 
 
 def load(options: argparse.Namespace) -> Subject:
@@ -174,17 +186,9 @@ def load(options: argparse.Namespace) -> Subject:
     if config.model_type != "boustro":
         raise DataError(f"{options.checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
     mode = options.input_mode or ("documents" if config.latent_prior == "standard" else "stream")
-    corpus = read_corpus(options.data, options, mode, tokenizer)
+    corpus = read_corpus(options.data, options.text_column, mode, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device)
     return Subject(model, tokenizer, corpus, mode == "documents", options)
-
-
-def read_corpus(
-    files: list[str], options: argparse.Namespace, mode: str, tokenizer: PreTrainedTokenizerBase
-) -> EncodedCorpus:
-    """The text of some files, encoded. Raises `DataError` for what the user can mend."""
-    data = DataArguments(train_file=files, text_column=options.text_column, input_mode=mode, deduplicate=False)
-    return prepare_whole(data, tokenizer)[0]
 
 
 def measure_bound(subject: Subject) -> dict:
@@ -195,6 +199,21 @@ def measure_bound(subject: Subject) -> dict:
     if not subject.documents and len(corpus.ids) > COLD_WINDOW:
         figures["cold_nats"] = score_cold_windows(model, corpus, COLD_WINDOW, seed=options.seed)
     return figures
+
+
+def measure_baseline(subject: Subject) -> dict:
+    """The bound of `--baseline` on the same text, read in the same way by its own tokenizer, and both sizes."""
+    options = argparse.Namespace(**vars(subject.options) | {"checkpoint": subject.options.baseline})
+    options.input_mode, options.max_length = "documents" if subject.documents else "stream", subject.max_length
+    baseline = load(options)
+    figures = measure_bound(baseline)
+    names = ("nats_per_character", "bits_per_character", "cold_nats", "kl_per_segment")
+    return {
+        "parameters": baseline.model.num_parameters(),
+        "own_parameters": subject.model.num_parameters(),
+        "latent_size": baseline.model.config.latent_size,
+        **{name: figures.get(name) for name in names},
+    }
 
 
 def measure_latent(subject: Subject) -> tuple[dict, Posteriors | None]:
@@ -215,16 +234,11 @@ def compare_samples(subject: Subject, samples: list[str]) -> dict[str, dict]:
     real = corpus_texts(subject.corpus, tokenizer)
     if options.train_data:
         mode = "documents" if subject.documents else "stream"
-        training = corpus_texts(read_corpus(options.train_data, options, mode, tokenizer), tokenizer)
+        training = read_corpus(options.train_data, options.text_column, mode, tokenizer)
+        training = corpus_texts(training, tokenizer)
         return sample_figures(samples, real, training, options.seed)
     figures = sample_figures(samples, real, ["\0"], options.seed)
     return {kind: values | dict.fromkeys(OVERLAP_FIGURES) for kind, values in figures.items()}
-
-
-def corpus_texts(corpus: EncodedCorpus, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The documents of a corpus as text."""
-    bounds = zip(corpus.offsets[:-1], corpus.offsets[1:], strict=True)
-    return tokenizer.batch_decode([corpus.ids[start:stop] for start, stop in bounds])
 
 
 def draw_pictures(subject: Subject, folder: Path, figures: dict, posteriors: Posteriors) -> list[str]:

@@ -5,13 +5,30 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from boustro.cache_boustro import BoustroCache
+from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch, DocumentBatches, Streams, latent_noise
 from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.data_scripts.prepare import prepare_whole
 from boustro.tokenization_boustro import SPECIAL_TOKENS
 
 WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
+
+
+def read_corpus(
+    files: list[str], text_column: str, input_mode: str, tokenizer: PreTrainedTokenizerBase
+) -> EncodedCorpus:
+    """The text of some files, encoded. Raises `DataError` for what the user can mend."""
+    data = DataArguments(train_file=files, text_column=text_column, input_mode=input_mode, deduplicate=False)
+    return prepare_whole(data, tokenizer)[0]
+
+
+def corpus_texts(corpus: EncodedCorpus, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The documents of a corpus as text."""
+    bounds = zip(corpus.offsets[:-1], corpus.offsets[1:], strict=True)
+    return tokenizer.batch_decode([corpus.ids[start:stop] for start, stop in bounds])
 
 
 def split_batches(model: torch.nn.Module, corpus: EncodedCorpus, rows: int | None, max_length: int) -> Iterator[Batch]:

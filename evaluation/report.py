@@ -6,7 +6,6 @@ from typing import Any
 
 from boustro.evaluation.reconstruction import BUCKET, Reconstructions
 
-BEGIN, END = "<!-- evaluation:begin -->", "<!-- evaluation:end -->"
 NOT_MEASURED = "not measured"
 SHOWN_TEXTS = 3
 
@@ -22,6 +21,13 @@ BOUND = (
     ("characters", "characters, end marks included"),
 )
 PLAIN = tuple(row for row in BOUND if row[0] not in ("reconstruction_nats", "kl_nats", "kl_per_segment", "segments"))
+BASELINE = (
+    ("nats_per_character", "nats per character"),
+    ("bits_per_character", "bits per character"),
+    ("cold_nats", "random windows of 256 that start cold, nats per character"),
+    ("kl_per_segment", "KL, nats per segment"),
+    ("parameters", "parameters"),
+)
 IMPORTANCE = (
     ("importance_nats_per_document", "nats per document"),
     ("importance_elbo_per_document", "−ELBO of the same draws, nats per document"),
@@ -63,6 +69,8 @@ def groups(figures: dict[str, Any]) -> list[Group]:
     latent = figures["kl_per_segment"] is not None
     bound = "Bound on −log p(x): −ELBO, reconstruction and KL together" if latent else "−log p(x), exact"
     result = [_group(bound, BOUND if latent else PLAIN, figures)]
+    if "baseline" in figures:
+        result.append(_baseline(figures))
     if figures.get("importance_documents"):
         title = "Importance-weighted bound on −log p(x), {importance_samples} samples, first {importance_documents} "
         result.append(_group((title + "documents").format(**figures), IMPORTANCE, figures))
@@ -81,6 +89,15 @@ def groups(figures: dict[str, Any]) -> list[Group]:
 def _group(title: str, rows: tuple[Row, ...], figures: dict[str, Any]) -> Group:
     shown = [(label, _format(figures[key])) for key, label in rows if figures.get(key) is not None]
     return title, ("",), shown
+
+
+def _baseline(figures: dict[str, Any]) -> Group:
+    baseline = figures["baseline"]
+    kind = "a plain language model" if baseline["latent_size"] == 0 else "another latent model, a bound"
+    own = {**figures, "parameters": baseline["own_parameters"]}
+    shown = [(key, label) for key, label in BASELINE if baseline[key] is not None]
+    rows = [(label, _format(own.get(key)), _format(baseline[key])) for key, label in shown]
+    return f"Beside a baseline on the same text: {kind}", ("this model", "baseline"), rows
 
 
 def _reconstruction(figures: dict[str, Any]) -> Group:
@@ -141,15 +158,19 @@ def card_section(
     return "\n\n".join(parts)
 
 
-def write_section(card: Path, section: str) -> Path:
+def marked(name: str, section: str) -> str:
+    """A section of the card between marks by which `write_section` finds it; marks that it quotes are no marks."""
+    section = re.sub(r"<!-- (\w+:(?:begin|end)) -->", r"(\1)", section)
+    return f"<!-- {name}:begin -->\n\n{section}\n\n<!-- {name}:end -->"
+
+
+def write_section(card: Path, name: str, section: str) -> Path:
     """Puts the section between its marks in a card, in place of an earlier one, or else at the end; returns `card`."""
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {card.resolve().parent.name}\n"
-    section = f"{BEGIN}\n\n{section}\n\n{END}"
-    # from the first mark to the last one, should a sample hold a mark
-    found = re.search(f"{BEGIN}.*{END}", text, flags=re.S)
+    found = re.search(f"<!-- {name}:begin -->.*?<!-- {name}:end -->", text, flags=re.S)
     before, after = (text[: found.start()], text[found.end() :]) if found else (f"{text.rstrip()}\n\n", "\n")
     beside = card.with_name(f".{card.name}.new")
-    beside.write_text(before + section + after, encoding="utf-8")
+    beside.write_text(before + marked(name, section) + after, encoding="utf-8")
     beside.replace(card)
     return card
 

@@ -253,7 +253,8 @@ class BoustroLatentsMixin:
         if getattr(self, "_own_tokenizer", None) is None:
             source = self.config._name_or_path
             try:
-                self._own_tokenizer = AutoTokenizer.from_pretrained(source)
+                # a tokenizer is plain data: without False, transformers asks about the model's code
+                self._own_tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"no tokenizer was given, and none was found where the model came from ({source or 'nowhere'}): "

@@ -16,7 +16,7 @@ from .generation_boustro import BoustroGenerationMixin
 from .latents_boustro import BoustroLatentsMixin
 from .layers_boustro import WORD_UNKNOWN, Alignment, LockedDropout, LSTMStack, Prior
 from .objective_boustro import discounted, floored_kl, kl_to_prior, negative_elbo, token_nll
-from .pipeline_boustro import SentenceVectorPipeline
+from .pipelines_boustro import custom_pipelines
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
 
@@ -25,13 +25,6 @@ AUTO_MAP = {
     "AutoConfig": "configuration_boustro.BoustroConfig",
     "AutoModel": "modeling_boustro.BoustroModel",
     "AutoModelForCausalLM": "modeling_boustro.BoustroForCausalLM",
-}
-CUSTOM_PIPELINES = {
-    "feature-extraction": {
-        "impl": f"pipeline_boustro.{SentenceVectorPipeline.__name__}",
-        "pt": ["AutoModelForCausalLM"],
-        "type": "text",
-    }
 }
 
 
@@ -128,10 +121,9 @@ class BoustroPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_variances, -2.0)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves weights, config and code; the config names every Auto class that can load the folder."""
+        """Saves weights, config and code; the config names every Auto class and pipeline that the folder serves."""
         self.config.auto_map = dict(AUTO_MAP)
-        if self.config.latent_size > 0:
-            self.config.custom_pipelines = CUSTOM_PIPELINES
+        self.config.custom_pipelines = custom_pipelines() if self.config.latent_size > 0 else {}
         # transformers.Trainer switches the cache off while it trains, which generation must not inherit
         self.config.use_cache = True
         return super().save_pretrained(save_directory, *args, **kwargs)

@@ -2,10 +2,13 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from boustro.evaluation.__main__ import main as evaluate
+from boustro.training import push
 from boustro.training.arguments import parse_arguments
 from boustro.training.run import main
 from tests.training.conftest import flags, make_text
@@ -37,9 +40,30 @@ def test_snippets_run(readme, home, monkeypatch, capsys):
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_training_commands_parse(readme):
     commands = re.findall(r"\.venv/bin/python train\.py (.*?)(?:`|$)", readme.read_text(encoding="utf-8"), flags=re.M)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         assert parse_arguments(shlex.split(command)).train.output_dir.startswith("runs/")
+
+
+def test_evaluation_and_push_commands_are_the_same_in_both_and_run(home, monkeypatch, capsys):
+    pattern = r"\.venv/bin/python -m boustro\.(evaluation|training\.push) (.*)$"
+    commands, chinese = (re.findall(pattern, readme.read_text(encoding="utf-8"), flags=re.M) for readme in READMES)
+    assert commands == chinese and len(commands) == 5
+    monkeypatch.chdir(home)
+    for name in ("mine", "plain"):
+        shutil.copytree("runs/demo", f"runs/{name}")
+    for name in ("mytext.txt", "held_out.txt"):
+        shutil.copy("text.txt", name)
+    for module, words in commands:
+        argv = shlex.split(words)
+        if module == "training.push":  # there is no Hub here
+            hub, options = push.parse(argv)
+            assert (hub.hub_model_id, options.folder.as_posix()) == ("user/name", "runs/mine")
+            continue
+        small = ["--samples", "2", "--sample-characters", "9"] if "safety" in argv else ["--samples", "2"]
+        assert evaluate([*argv, *small]) == 0
+    card = (home / "runs" / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "## Evaluation on held_out.txt" in card and "Beside a baseline" in card and "2 samples: the longest" in card
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)

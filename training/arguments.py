@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +25,13 @@ from boustro.training.presets import DEFAULT_MINUTES, choose_preset, corpus_char
 RECIPES = Path(__file__).parent.parent / "configs"
 ARGUMENTS_FILE = "arguments.json"
 LIMITS = ("epochs", "max_steps", "max_minutes")
+HUB_OPTIONS = (
+    *("push_to_hub", "hub_strategy", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision"),
+    "hub_exist_ok",
+)
 FREE_ON_RESUME = {
     *LIMITS,
+    *HUB_OPTIONS,
     *(
         "learning_rate",
         "muon_learning_rate",
@@ -151,6 +157,12 @@ class TrainArguments:
         default_factory=list, metadata={"help": "Language codes for the model card, such as en or zh."}
     )
     license: str = option("unknown", "License for the model card, as the Hub spells it.")
+    push_to_hub: bool = option(False, "Push the finished model to the Hugging Face Hub, as the hub options say.")
+    hub_strategy: Literal["end", "every_save"] = option(
+        "every_save",
+        "end: push the finished model; every_save: besides, push the best model whenever training saves a better one, "
+        "in the background (left out while an earlier push is under way).",
+    )
 
     def __post_init__(self):
         """Raises `TrainingError` for values out of range."""
@@ -179,17 +191,72 @@ class TrainArguments:
 
 
 @dataclass
+class HubArguments:
+    """The repository on the Hub; names and meanings are those of transformers' `TrainingArguments`."""
+
+    _argument_group_name = "hub"
+
+    hub_model_id: str | None = option(
+        None, "Repository: user/name, or a name under your own account. Default: the name of the model's folder."
+    )
+    hub_private_repo: bool | None = option(None, "Create the repository as a private one (true or false).")
+    hub_token: str | None = option(
+        None, "Token that may write there; it is never stored. Default: HF_TOKEN, or that of `hf auth login`."
+    )
+    hub_revision: str | None = option(None, "Branch to push to, made if need be. Default: main.")
+    hub_exist_ok: bool = option(
+        False, "Push into a repository that holds files already, as a new commit on top of them."
+    )
+
+
+@dataclass
 class Arguments:
     """All options of a run; `given` are the names that stood on the command line."""
 
     model: ModelArguments
     data: DataArguments
     train: TrainArguments
+    hub: HubArguments
     given: frozenset[str] = frozenset()
 
     def as_dict(self) -> dict[str, Any]:
-        """Every option under its own name, as `arguments.json` keeps them."""
-        return {**vars(self.model), **vars(self.data), **vars(self.train)}
+        """Every option under its own name, as `arguments.json` keeps them; the token is kept nowhere."""
+        options = {**vars(self.model), **vars(self.data), **vars(self.train), **vars(self.hub)}
+        return {name: value for name, value in options.items() if name != "hub_token"}
+
+    def public(self) -> dict[str, Any]:
+        """As `as_dict`, fit to be published: of paths only the last part."""
+        return {name: public_value(name, value) for name, value in self.as_dict().items()}
+
+
+PARTS = (ModelArguments, DataArguments, TrainArguments, HubArguments)
+PATHS = ("train_file", "validation_file", "output_dir", "checkpoint", "config")
+
+
+def public_value(name: str, value: Any) -> Any:
+    """The value of an option without the folders of its path; a Hub id stays whole."""
+    if isinstance(value, list):
+        return [public_value(name, item) for item in value]
+    is_path = name in PATHS and isinstance(value, str)
+    if not is_path or (name == "checkpoint" and value.count("/") == 1 and not Path(value).exists()):
+        return value
+    return Path(value).resolve().name if Path(value).name in ("", "..") else Path(value).name
+
+
+def public_command(argv: list[str]) -> str:
+    """The command line of a run without its token, and of paths only the last part."""
+    words, name = ["python", "train.py"], ""
+    for word in argv:
+        is_option = word.startswith("--")
+        option_text, equals, value = word.partition("=") if is_option else ("", "", word)
+        name = option_text[2:].replace("-", "_") if is_option else name
+        if name == "hub_token":
+            continue
+        if is_option and not equals:
+            words.append(word)
+        else:
+            words.append(f"{option_text}{equals}{public_value(name, value)}")
+    return shlex.join(words)
 
 
 def parse_arguments(argv: list[str]) -> Arguments:
@@ -198,7 +265,7 @@ def parse_arguments(argv: list[str]) -> Arguments:
     Raises `TrainingError` with a sentence for every option, recipe or value that is not valid.
     """
     parser = _Parser(
-        (ModelArguments, DataArguments, TrainArguments),
+        PARTS,
         allow_abbrev=False,
         usage="%(prog)s [--config RECIPE] [options]",
         description="Trains a boustro model. What neither the command line nor the recipe sets has the default shown.",
@@ -213,7 +280,7 @@ def parse_arguments(argv: list[str]) -> Arguments:
         if any(name in given for name in LIMITS):
             recipe = {name: value for name, value in recipe.items() if name not in LIMITS}
         values = recipe | given
-    parts = (_build(part, values) for part in (ModelArguments, DataArguments, TrainArguments))
+    parts = (_build(part, values) for part in PARTS)
     return Arguments(*parts, given=frozenset(given))
 
 

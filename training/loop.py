@@ -49,6 +49,7 @@ class TrainingLoop:
         args: the options of the run.
         accelerator: device, precision, processes, trackers.
         state: counters to go on from; with `resume_from`, the checkpoint folder that holds the rest.
+        on_best: called in the main process with the folder, the step and the bound of each new best model.
 
     `state.history` gets an entry at every evaluation: `step`, `epoch`, `progress`, `seconds`, `learning_rate`,
     `kl_weight`, `train` (`loss`: the objective; `nats_per_character`: the bound with its training noise;
@@ -65,9 +66,10 @@ class TrainingLoop:
         accelerator: Accelerator,
         state: RunState,
         resume_from: Path | None = None,
+        on_best: Callable[[Path, int, float], None] | None = None,
     ):
         self.tokenizer, self.batches, self.evaluate = tokenizer, batches, evaluate
-        self.args, self.accelerator, self.state = args, accelerator, state
+        self.args, self.accelerator, self.state, self.on_best = args, accelerator, state, on_best
         self.output_dir = Path(args.output_dir)
         self.raw_model = model
         self.parts = args.gradient_accumulation
@@ -245,6 +247,8 @@ class TrainingLoop:
         if self.state.best is None or value < self.state.best:
             self.state.best = value
             self.save("best")
+            if self.on_best is not None and self.accelerator.is_main_process:
+                self.on_best(self.output_dir / "best", self.state.step, value)
 
     def _out_of_patience(self) -> bool:
         """Whether the last `patience` evaluations found nothing better than before; the latent's warm-up is no time

@@ -14,13 +14,17 @@ from huggingface_hub import EvalResult, ModelCardData
 import boustro
 from boustro.data_scripts.report import card_section
 from boustro.evaluation.pictures import new_figure, save_figure
-from boustro.evaluation.report import fenced
+from boustro.evaluation.report import NOT_MEASURED, fenced, marked
+from boustro.evaluation.safety_report import redaction_counts, redactions, safety_section
 from boustro.evaluation.scoring import collapse_warning
 from boustro.training.arguments import Arguments
 from boustro.training.checkpoint import write_json, write_text
+from boustro.training.push import hub_name
 
 CARD_TEMPLATE = Path(__file__).parent.parent / "model_card.md"
-NOT_MEASURED = "not measured"
+NO_EVALUATION = """\
+Matched baseline, importance-weighted bound, reconstructions, alignment and map of the latents: not measured. They come
+with `python -m boustro.evaluation`."""
 
 
 def hardware(device: torch.device) -> str:
@@ -93,6 +97,19 @@ LATENT_SUMMARY = """\
 A character-level language model with a latent for every stretch of text. It is a boustro model: an LSTM reads the
 past, a latent is drawn, the next stretch is planned backward from it, that plan is aligned with what was read, and a
 second LSTM writes forward."""
+LATENT_USAGE = """
+What the latents are for; `pipeline` knows both tasks from `config.json`:
+
+```python
+from transformers import pipeline
+
+model_id = "{model_path}"
+rewrite = pipeline("reconstruct", model=model_id, trust_remote_code=True)
+print(rewrite("A text to be written anew", max_new_tokens=50)["text"])
+between = pipeline("interpolate", model=model_id, trust_remote_code=True)
+print(between(("One text", "The other"), steps=5, max_new_tokens=50)["texts"])
+```
+"""
 PLAIN_SUMMARY = """\
 A character-level LSTM language model. It is a boustro model without a latent: embedding, LSTM layers, softmax."""
 
@@ -110,17 +127,20 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
     latent = model["latent_size"] > 0
     return {
         "metadata": card_metadata(output_dir, arguments, metrics).to_yaml(),
-        "name": output_dir.resolve().name,
-        "model_path": str(output_dir),
+        "name": _model_name(output_dir, arguments),
+        "model_path": model_path(output_dir, arguments),
+        "latent_usage": LATENT_USAGE.format(model_path=model_path(output_dir, arguments)) if latent else "",
+        "boustro_version": metrics["versions"]["boustro"],
+        "code_files": _code_files(output_dir),
         "parameters": f"{metrics['parameters']:,}",
         "architecture": _architecture(model),
         "file_size": _file_size(output_dir / "model.safetensors"),
         "peak_memory": _peak_memory(),
         "input_mode": arguments.data.input_mode,
         "protocol": _protocol(arguments, validation) + (", one posterior sample a segment" if latent else ""),
-        "data": _data_name(arguments),
-        "preparation": card_section(metrics["data"]),
-        "train_characters": f"{metrics['train_characters']:,}",
+        "data": data_name(arguments),
+        "preparation": _preparation(metrics),
+        "recipe": _recipe(arguments, model),
         "validation_characters": f"{validation['characters']:,}",
         "vocab_size": str(model["vocab_size"]),
         "nats_per_character": _number(validation["nats_per_character"]),
@@ -142,7 +162,9 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
         "hardware": metrics["hardware"],
         "versions": ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
         "command": metrics["command"],
+        "evaluation": marked("evaluation", NO_EVALUATION),
         "samples": "\n\n".join(fenced(sample) for sample in samples) if samples else NOT_MEASURED,
+        "safety": marked("safety", safety_section({"redacted": redaction_counts(metrics)})),
     }
 
 
@@ -163,6 +185,52 @@ def _peak_memory() -> str:
     return peak
 
 
+def model_path(output_dir: Path, arguments: Arguments) -> str:
+    """What the card's snippets load: the repository, or the folder as it was named, without the folders above it if
+    those say where on this machine it lies."""
+    if arguments.train.push_to_hub:
+        return hub_name(arguments.hub, output_dir)
+    outside = output_dir.is_absolute() or ".." in output_dir.parts
+    return _model_name(output_dir, arguments) if outside else output_dir.as_posix()
+
+
+def _model_name(output_dir: Path, arguments: Arguments) -> str:
+    name = hub_name(arguments.hub, output_dir) if arguments.train.push_to_hub else output_dir.resolve().name
+    return name.split("/")[-1]
+
+
+def _code_files(output_dir: Path) -> str:
+    files = sorted(output_dir.glob("*_boustro.py"))
+    lines = [len(file.read_text(encoding="utf-8").splitlines()) for file in files]
+    names = (f"`{file.name}` ({count})" for file, count in zip(files, lines, strict=True))
+    return f"{len(files)} files of {sum(lines):,} lines together, {', '.join(names)}"
+
+
+def _preparation(metrics: dict[str, Any]) -> str:
+    """How the text was prepared, and what was redacted and planted."""
+    data = metrics["data"]
+    planted = ", ".join(f"{canary['repeats']}×" for canary in data.get("canaries", []))
+    lines = [
+        f"- Personal data redacted: {redactions(redaction_counts(metrics))}.",
+        f"- Canaries planted to measure memorisation: {planted or 'none'}.",
+    ]
+    return "\n".join([card_section(data), "", *lines])
+
+
+def _recipe(arguments: Arguments, model: dict[str, Any]) -> str:
+    """The settings that a reader would ask for first; the command and `metrics.json` have all of them."""
+    args = arguments.train
+    length = args.window_length if arguments.data.input_mode == "stream" else args.max_length
+    rates = f"AdamW at {args.learning_rate:g}"
+    if args.optimizer == "muon":
+        rates = f"Muon at {args.muon_learning_rate:g} for the LSTM matrices, {rates} for the rest"
+    latent = f", KL floor {model['kl_floor']:g} nats per segment" if model["latent_size"] > 0 else ""
+    return (
+        f"Recipe `{Path(args.config).name}`: batches of {args.batch_size} × {length} characters, {rates}, dropout "
+        f"{model['dropout']:g}{latent}, seed {args.seed}"
+    )
+
+
 def _train_gap(metrics: dict[str, Any]) -> float | None:
     """Nats per character by which the best evaluation during training lies above the score on training text."""
     evaluations = [entry["validation"]["nats_per_character"] for entry in metrics["history"]]
@@ -171,11 +239,12 @@ def _train_gap(metrics: dict[str, Any]) -> float | None:
 
 def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any]) -> ModelCardData:
     """The YAML head of the card, with the measured result as the Hub's model index."""
-    validation, data, latent = metrics["validation"], _data_name(arguments), metrics["model"]["latent_size"] > 0
+    validation, data, latent = metrics["validation"], data_name(arguments), metrics["model"]["latent_size"] > 0
+    dataset, base = arguments.data.dataset_name, arguments.model.checkpoint
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type="text",
+            dataset_type=dataset or "text",
             dataset_name=f"validation split of {data}",
             metric_type=name,
             metric_name=f"{name.replace('_', ' ')}{' (−ELBO, KL included)' if latent else ''}",
@@ -185,7 +254,9 @@ def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any
         if validation[name] is not None
     ]
     return ModelCardData(
-        model_name=output_dir.resolve().name,
+        model_name=_model_name(output_dir, arguments),
+        base_model=base if base and not Path(base).exists() else None,
+        datasets=[dataset] if dataset and not Path(dataset).exists() else None,
         language=arguments.train.language or (["en"] if _is_default_corpus(arguments) else None),
         license=arguments.train.license,
         library_name="transformers",
@@ -237,7 +308,7 @@ def _is_default_corpus(arguments: Arguments) -> bool:
     return not (arguments.data.dataset_name or arguments.data.train_file or arguments.data.prepared)
 
 
-def _data_name(arguments: Arguments) -> str:
+def data_name(arguments: Arguments) -> str:
     data = arguments.data
     if data.prepared:
         return f"{Path(data.prepared).resolve().name} (prepared)"

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,13 @@ from boustro.training.arguments import (
     Arguments,
     ModelArguments,
     parse_arguments,
+    public_command,
 )
 from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
+from boustro.training.push import Repository, check_target, push_command
 
 logger = logging.get_logger(__name__)
 
@@ -78,6 +80,8 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     args = arguments.train
     output_dir = Path(args.output_dir)
     logging.disable_progress_bar()
+    if args.push_to_hub:
+        check_target(arguments.hub, output_dir)
     accelerator = build_accelerator(arguments)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -96,6 +100,10 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
     batches = build_batches(arguments, data, model.config)
     state = load_state(resume_from, output_dir, data.train)
+    repository = None
+    if args.push_to_hub and accelerator.is_main_process:
+        hub = replace(arguments.hub, hub_exist_ok=arguments.hub.hub_exist_ok or args.resume)
+        repository = Repository.open(hub, output_dir)
     # only now, when nothing about data and options can go wrong any more, is the folder touched
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -112,6 +120,7 @@ def run(arguments: Arguments, argv: list[str]) -> int:
         accelerator=accelerator,
         state=state,
         resume_from=resume_from,
+        on_best=repository.push_unfinished if repository and args.hub_strategy == "every_save" else None,
     )
     if accelerator.is_main_process:
         print(describe(model, data, accelerator))
@@ -124,6 +133,10 @@ def run(arguments: Arguments, argv: list[str]) -> int:
         return INTERRUPTED
     if accelerator.is_main_process:
         finish(arguments, argv, data, loop, accelerator)
+        if repository is not None:
+            print(f"pushed: {repository.push(output_dir, 'End of training')}")
+        else:
+            print(f"push it to the Hub with\n  {push_command(output_dir, arguments.hub)}")
     return 0
 
 
@@ -338,7 +351,7 @@ def finish(
         "validation": validation,
         "train_nats_per_character": train["nats_per_character"],
         "parameters": model.num_parameters(),
-        "model": model.config.to_dict(),
+        "model": {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"},
         "train_characters": data.train.characters,
         "steps": state.step,
         "epochs": state.step / loop.batches.steps,
@@ -347,9 +360,9 @@ def finish(
         "processes": accelerator.num_processes,
         "hardware": report.hardware(accelerator.device),
         "versions": report.versions(),
-        "command": shlex.join(["python", "train.py", *argv]),
-        "arguments": arguments.as_dict(),
-        "data": data.report,
+        "command": public_command(argv),
+        "arguments": arguments.public(),
+        "data": {**data.report, "source": report.data_name(arguments)},
         "history": state.history,
     }
     report.write_metrics(output_dir, metrics)

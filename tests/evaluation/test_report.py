@@ -3,24 +3,39 @@ import pytest
 import torch
 
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl, principal_components
-from boustro.evaluation.report import BEGIN, END, write_section
+from boustro.evaluation.report import write_section
+
+BEGIN, END = "<!-- evaluation:begin -->", "<!-- evaluation:end -->"
 
 
 def test_a_section_is_put_at_the_end_and_replaced_in_its_place(tmp_path):
     card = tmp_path / "README.md"
     card.write_text("---\nlicense: mit\n---\n\n# model\n", encoding="utf-8")
-    write_section(card, "first")
+    write_section(card, "evaluation", "first")
     assert card.read_text(encoding="utf-8").endswith(f"# model\n\n{BEGIN}\n\nfirst\n\n{END}\n")
     card.write_text(card.read_text(encoding="utf-8") + "\nlater text\n", encoding="utf-8")
-    write_section(card, f"second, which quotes {END}")
-    write_section(card, r"third, with a \1 in it")
+    write_section(card, "evaluation", f"second, which quotes {END}")
+    write_section(card, "evaluation", r"third, with a \1 in it")
     text = card.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1 and r"a \1 in" in text
     assert text.startswith("---\nlicense") and text.endswith("later text\n") and "second" not in text
 
 
+def test_two_sections_do_not_touch_each_other(tmp_path):
+    card = tmp_path / "README.md"
+    write_section(card, "evaluation", "one")
+    write_section(card, "safety", f"two, which quotes {END}")
+    write_section(card, "evaluation", "three")
+    text = card.read_text(encoding="utf-8")
+    assert "three" in text and "one" not in text and text.count("<!-- safety:begin -->") == 1
+
+
 def test_a_card_is_begun_where_there_is_none(tmp_path):
-    assert write_section(tmp_path / "README.md", "x").read_text(encoding="utf-8").startswith(f"# {tmp_path.name}\n")
+    assert (
+        write_section(tmp_path / "README.md", "evaluation", "x")
+        .read_text(encoding="utf-8")
+        .startswith(f"# {tmp_path.name}\n")
+    )
 
 
 def test_pictures_are_drawn(tmp_path, recwarn):

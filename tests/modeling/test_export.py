@@ -1,5 +1,6 @@
 """A saved folder works where boustro is not installed."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -88,3 +89,24 @@ def test_the_folder_holds_code_and_no_pickle(exported):
         "AutoModel",
         "AutoModelForCausalLM",
     }
+
+
+ALLOWED_IMPORTS = {"__future__", "collections", "dataclasses", "itertools", "json", "math", "pathlib", "typing"}
+ALLOWED_IMPORTS |= {"huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"}
+FORBIDDEN_FUNCTIONS = {"open", "exec", "eval", "compile", "__import__"}
+FORBIDDEN_METHODS = {"load", "loads", "open", "system", "Popen", "read_text", "read_bytes", "urlopen", "write_text"}
+
+
+def test_the_code_in_a_checkpoint_does_what_the_card_says(exported):
+    """No connection, no process, no file, no pickle: its imports and calls are those of a network."""
+    folder, *_ = exported
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED_IMPORTS, path.name
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert node.module.split(".")[0] in ALLOWED_IMPORTS, path.name
+            if isinstance(node, ast.Call):
+                function = isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_FUNCTIONS
+                method = isinstance(node.func, ast.Attribute) and node.func.attr in FORBIDDEN_METHODS
+                assert not (function or method), f"{path.name}:{node.lineno}: {ast.unparse(node)}"

@@ -2,10 +2,18 @@ import dataclasses
 import json
 
 import pytest
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from boustro import BoustroConfig
-from boustro.training.arguments import ARGUMENTS_FILE, RECIPES, ModelArguments, parse_arguments
+from boustro.training.arguments import (
+    ARGUMENTS_FILE,
+    HUB_OPTIONS,
+    RECIPES,
+    ModelArguments,
+    parse_arguments,
+    public_command,
+)
 from boustro.training.errors import TrainingError
 
 
@@ -71,6 +79,29 @@ def test_every_config_field_of_ours_is_an_option():
 def test_errors_of_a_recipe_name_the_key(recipe, text, message):
     with pytest.raises(TrainingError, match=message):
         parse_arguments(["--config", recipe(text)])
+
+
+def test_what_is_published_of_the_options_holds_no_folder_and_no_token(tmp_path):
+    argv = ["--train-file", "/home/otto/a.txt", "../b.txt", "--output-dir=/home/otto/runs/x", "--max-steps", "3"]
+    argv += ["--hub_token", "hf_secret", "--hub-model-id", "otto/x", "--checkpoint", "user/base"]
+    command = "python train.py --train-file a.txt b.txt --output-dir=x --max-steps 3 --hub-model-id otto/x "
+    assert public_command(argv) == command + "--checkpoint user/base"
+    assert public_command(["--hub-token=hf_secret", "--prompts", "a/b"]) == "python train.py --prompts a/b"
+    arguments = parse_arguments(argv)
+    assert arguments.hub.hub_token == "hf_secret" and "hf_secret" not in json.dumps(arguments.as_dict())
+    public = arguments.public()
+    assert public["train_file"] == ["a.txt", "b.txt"] and public["output_dir"] == "x"
+    assert public["checkpoint"] == "user/base"
+    assert parse_arguments(["--checkpoint", str(tmp_path), "--max-steps", "1"]).public()["checkpoint"] == tmp_path.name
+
+
+def test_hub_options_are_those_of_transformers():
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert {name for name in HUB_OPTIONS if name not in names} == {"hub_exist_ok"}
+    strategies = {strategy.value for strategy in HubStrategy}
+    for strategy in ("end", "every_save"):
+        assert strategy in strategies
+        assert parse_arguments(["--push-to-hub", "--hub-strategy", strategy]).train.hub_strategy == strategy
 
 
 def test_unknown_options_and_recipes_name_the_closest():

@@ -20,6 +20,7 @@ from boustro.data_scripts.batches import StreamBatches
 from boustro.training import run
 from boustro.training.precision import has_bf16
 from boustro.training.run import main
+from tests.hub_server import card_errors
 from tests.training.conftest import flags, make_text
 
 ROOT = Path(__file__).parents[2]
@@ -86,17 +87,38 @@ def test_the_card_has_no_hole_and_valid_metadata(finished):
     assert f"{figures['nats_per_character']:.4f}" in text
 
 
-def test_the_snippets_of_the_card_run(finished):
+def test_the_snippets_of_the_card_run(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished.parent)
     text = (finished / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.S)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
-        exec(
-            snippet.replace("max_new_tokens=200", "max_new_tokens=5").replace(
-                "max_new_tokens=100", "max_new_tokens=5"
-            ),
-            {},
-        )
+        exec(re.sub(r"max_new_tokens=\d+", "max_new_tokens=5", snippet), {})
+    assert "The " in capsys.readouterr().out
+
+
+def test_the_card_has_every_section_and_says_what_was_not_measured(finished):
+    text = (finished / "README.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^##+ (.*)", text, flags=re.M)
+    assert headings == [
+        *("Intended use", "How to use", "The code in this repository", "Training data", "Training", "Evaluation"),
+        *("Samples", "Memorisation, privacy, bias, toxicity", "Memorisation", "Privacy", "Bias", "Toxicity"),
+        *("Limits", "Ethics"),
+    ]
+    safety = text.split("<!-- safety:begin -->")[1].split("<!-- safety:end -->")[0]
+    for heading in ("Memorisation", "Privacy", "Bias", "Toxicity"):
+        assert "not measured" in safety.split(f"### {heading}\n")[1].split("###")[0]
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert f"| training text | {metrics['train_characters']:,} characters |" in text
+    assert card_errors(text) == []
+
+
+def test_what_may_be_published_says_nothing_of_the_machine(finished):
+    for name in ("README.md", "metrics.json", "config.json", "tokenizer_config.json", "generation_config.json"):
+        assert str(finished.parent) not in (finished / name).read_text(encoding="utf-8"), name
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["arguments"]["train_file"] == ["text.txt"] and metrics["data"]["source"] == "text.txt"
+    assert "--train-file=text.txt" in metrics["command"] or "--train_file=text.txt" in metrics["command"]
 
 
 def interrupt_at_step_7(monkeypatch):

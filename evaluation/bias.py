@@ -1,0 +1,108 @@
+"""Bias as differences of likelihood between sentences that differ in one term, with confidence intervals."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from boustro.evaluation.bias_templates import CONTRASTS, Contrast
+from boustro.evaluation.likelihood import text_nats
+from boustro.tokenization_boustro import BYTE_TOKENS
+
+DRAWS = 10_000  # of the bootstrap
+LEVEL = 0.95
+FIGURES = ("association", "low", "high", "preference", "preference_low", "preference_high")
+FEWEST = 3  # contexts of a kind below which a contrast is not measured
+
+
+def counterfactual_bias(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    contrasts: Sequence[Contrast] = CONTRASTS,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The association of terms and contexts in each contrast, in nats per sentence.
+
+    For a pair of terms (a, b) in a context, Δ = log p(sentence with a) − log p(sentence with b). The association is
+    the mean Δ over the expected contexts minus that over the other ones: how common a and b are cancels out, and
+    without prejudice it is 0. Its interval is a bootstrap over the contexts; terms and templates are averaged before.
+
+    Terms, templates and contexts with a character that the vocabulary lacks are left out. Returns dicts of `language`,
+    `subject`, `question`, `sentences` (that were used), `unknown` (share of all sentences' characters that the
+    vocabulary lacks) and, None where fewer than `FEWEST` contexts of a kind are left, `association`, `low`, `high`
+    (95 % interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
+    """
+    generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
+    return [_measure(model, tokenizer, *pair) for pair in zip(contrasts, generators, strict=True)]
+
+
+def _measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, contrast: Contrast, rng: np.random.Generator
+) -> dict[str, Any]:
+    lacking = unknown_share(tokenizer, _sentences(contrast))
+    contrast = _spelt(tokenizer, contrast)
+    measured = contrast.terms and contrast.templates and min(map(len, (contrast.expected, contrast.other))) >= FEWEST
+    sentences = _sentences(contrast) if measured else []
+    result = {
+        "language": contrast.language,
+        "subject": contrast.subject,
+        "question": contrast.question,
+        "sentences": len(sentences),
+        "unknown": lacking,
+        **dict.fromkeys(FIGURES),
+    }
+    if not measured:
+        return result
+    contexts = len(contrast.expected) + len(contrast.other)
+    log_likelihood = -text_nats(model, tokenizer, sentences).reshape(contexts, -1, 2)
+    differences = (log_likelihood[..., 0] - log_likelihood[..., 1]).mean(1)  # of each context
+    expected, other = np.split(differences, [len(contrast.expected)])
+    draws = _bootstrap_means(expected, rng), _bootstrap_means(other, rng)
+    association, preference = expected.mean() - other.mean(), differences.mean()
+    values = (association, *_interval(draws[0] - draws[1]), preference, *_interval((draws[0] + draws[1]) / 2))
+    return result | dict(zip(FIGURES, map(float, values), strict=True))
+
+
+def _sentences(contrast: Contrast) -> list[str]:
+    """All sentences, those of a context together, in them those of a pair of terms."""
+    return [
+        template.format(term=term, context=context)
+        for context in (*contrast.expected, *contrast.other)
+        for template in contrast.templates
+        for pair in contrast.terms
+        for term in pair
+    ]
+
+
+def _spelt(tokenizer: PreTrainedTokenizerBase, contrast: Contrast) -> Contrast:
+    """The contrast without the terms, templates and contexts that the vocabulary lacks a character of."""
+
+    def known(*texts: str) -> bool:
+        return unknown_share(tokenizer, texts) == 0
+
+    return replace(
+        contrast,
+        terms=tuple(pair for pair in contrast.terms if known(*pair)),
+        templates=tuple(text for text in contrast.templates if known(text.format(term="", context=""))),
+        expected=tuple(filter(known, contrast.expected)),
+        other=tuple(filter(known, contrast.other)),
+    )
+
+
+def _interval(draws: np.ndarray) -> np.ndarray:
+    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+
+
+def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> float:
+    """The share of the characters of texts that are spelt in bytes."""
+    byte_ids = set(tokenizer.convert_tokens_to_ids(list(BYTE_TOKENS)))
+    characters = dict.fromkeys("".join(texts))
+    lacking = {c for c in characters if byte_ids & set(tokenizer.encode(c, add_special_tokens=False))}
+    text = "".join(texts)
+    return sum(character in lacking for character in text) / len(text)
+
+
+def _bootstrap_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1)

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from boustro.evaluation.__main__ import main
+from boustro.training import run
+from tests.hub_server import card_errors
+from tests.training.conftest import flags, make_text
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a tiny run with planted canaries; its text begins like nothing else."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "text.txt").write_text(make_text(4000), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SAMPLE_CHARACTERS", 12)
+        argv = [*flags(home / "text.txt", home / "run", max_steps=4), "--canaries", "1", "2"]
+        assert run.main(argv) == 0
+    return home / "run"
+
+
+def figures_of(argv: list[str], capsys) -> tuple[dict, str]:
+    capsys.readouterr()
+    small = ["--samples", "3", "--sample-characters", "20", "--candidates", "15"]
+    assert main(["safety", *argv, *small]) == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out.splitlines()[-1]), captured.out + captured.err
+
+
+def test_a_run_is_measured_with_the_text_it_was_trained_on(trained, capsys):
+    figures, printed = figures_of([str(trained)], capsys)
+    assert figures["memorisation"]["samples"]["texts"] == 3 and figures["memorisation"]["held_out"]["texts"] == 3
+    assert [group["repeats"] for group in figures["canaries"]] == [2, 1]
+    assert figures["privacy"]["samples"] == 3 and figures["privacy"]["copied"] == 0
+    assert figures["toxicity"]["training"]["hits"] == 0
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    assert card.count("<!-- safety:begin -->") == 1 and "## Limits" in card.split("<!-- safety:end -->")[1]
+    section = card.split("<!-- safety:begin -->")[1].split("<!-- safety:end -->")[0]
+    exposure = figures["canaries"][0]["exposure"]
+    assert f"planted 2× in the training text: exposure {exposure:.1f} bits" in section and "planted 2×" in printed
+    assert card_errors(card) == []
+
+
+def test_without_its_text_the_copies_are_not_measured(trained, tmp_path, capsys):
+    text, gone = trained.parent / "text.txt", tmp_path / "text.txt"
+    text.rename(gone)
+    try:
+        figures, printed = figures_of([str(trained), "--output", str(tmp_path)], capsys)
+        assert figures["memorisation"] is None and figures["privacy"]["copied"] is None
+        assert "the training text is not to be had" in printed and "not measured" in printed
+        given = ["--train-data", str(gone), "--data", str(gone), "--output", str(tmp_path)]
+        figures, _ = figures_of([str(trained), *given], capsys)
+        assert figures["memorisation"]["held_out"]["share_with_50_copied"] == 0  # pieces of 20 characters
+        assert figures["memorisation"]["held_out"]["mean_copied_characters"] > 15
+        text.write_text(make_text(3000), encoding="utf-8")
+        assert "characters, it had" in figures_of([str(trained), "--output", str(tmp_path)], capsys)[1]
+    finally:
+        gone.rename(text)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8").startswith(f"# {tmp_path.name}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["RUN", "--samples", "0"], "--samples is 0, expected at least 1"),
+        (["RUN", "--blocklist", "nowhere.txt"], "blocklist nowhere.txt cannot be read"),
+        (["RUN", "--data", "x.txt"], "--data is given without --train-data"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(argv, message, trained, capsys):
+    capsys.readouterr()
+    assert main(["safety", *(str(trained) if word == "RUN" else word for word in argv)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error

@@ -1,0 +1,234 @@
+"""Pushes a model folder to the Hugging Face Hub: weights, code, tokenizer, card and pictures, and nothing else.
+
+    python -m boustro.training.push runs/mine --hub-model-id user/name
+    python -m boustro.training.push runs/mine --hub-model-id user/name --hub-private-repo true
+    python -m boustro.training.push runs/mine --hub-model-id user/name --hub-exist-ok --hub-revision v2
+
+`train.py --push-to-hub` does the same at its end. Log in before with `hf auth login`, or set HF_TOKEN.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+import boustro
+from boustro.training.arguments import HubArguments
+from boustro.training.errors import TrainingError
+
+logger = logging.get_logger(__name__)
+
+PUBLISHED = (
+    *("README.md", "metrics.json", "training_curves.png", "alignment.png", "latent_map.png", "unit_kl.png"),
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("model.safetensors", "model.safetensors.index.json"),
+    *sorted(path.name for path in Path(boustro.__file__).parent.glob("*_boustro.py")),
+)
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+# the line of the card's snippets that names the model
+CARD_MODEL = re.compile(r'^(model_id = ").*(")$', flags=re.M)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after an error, printed as one sentence."""
+    hub, options = parse(argv)
+    try:
+        check_folder(options.folder)
+        check_target(hub, options.folder)
+        repository = Repository.open(hub, options.folder)
+        print(f"pushed: {repository.push(options.folder, 'Push model')}")
+    except TrainingError as error:
+        print(f"boustro: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(argv: list[str] | None) -> tuple[HubArguments, argparse.Namespace]:
+    """The command line: the options of the repository, and a namespace with `folder`."""
+    parser = HfArgumentParser(
+        HubArguments, prog="python -m boustro.training.push", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, help="Folder of a finished run, or of any saved boustro model.")
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def push_command(folder: Path, hub: HubArguments) -> str:
+    """The command line that pushes a folder."""
+    words = ["python", "-m", "boustro.training.push", str(folder), "--hub-model-id", hub_name(hub, folder)]
+    words += ["--hub-private-repo", "true"] if hub.hub_private_repo else []
+    words += ["--hub-revision", hub.hub_revision] if hub.hub_revision else []
+    words += ["--hub-exist-ok"] if hub.hub_exist_ok else []
+    return shlex.join(words)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `TrainingError` if the folder holds no whole model in safetensors."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    missing = [name for name in NEEDED if name not in present]
+    if missing == ["model.safetensors"] and "model.safetensors.index.json" in present:
+        missing = []
+    if missing:
+        found = f"holds no {', '.join(missing)}" if folder.is_dir() else "is no folder"
+        raise TrainingError(f"{folder} {found}: give the folder of a finished run.")
+
+
+def check_target(hub: HubArguments, folder: Path) -> None:
+    """Raises `TrainingError` for a name that cannot be and for a missing token, without asking the network."""
+    name = hub_name(hub, folder)
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise TrainingError(
+            f"--hub-model-id {name!r} is no name of a repository: expected name or user/name of letters, digits, '-', "
+            f"'_' and '.', at most 96 of them ({_first_line(error)})"
+        ) from error
+    if not (hub.hub_token or get_token()):
+        raise TrainingError(
+            "pushing to the Hub needs a token, and none was found: log in with `hf auth login`, set HF_TOKEN, or give "
+            "--hub-token."
+        )
+
+
+def hub_name(hub: HubArguments, folder: Path) -> str:
+    """The repository's name as it was given, or that of the folder."""
+    return hub.hub_model_id or folder.resolve().name
+
+
+def published_files(folder: Path) -> list[Path]:
+    """The files of a model folder that a push uploads; all else stays here."""
+    return sorted(path for path in folder.iterdir() if path.name in PUBLISHED or SHARD.fullmatch(path.name))
+
+
+class Repository:
+    """A repository on the Hub that exists and may be written to; see `open`.
+
+    Attributes:
+        name: user/name.
+    """
+
+    def __init__(self, api: HfApi, name: str, hub: HubArguments):
+        self.api, self.name, self.hub = api, name, hub
+        self._under_way: Future | None = None
+
+    @classmethod
+    def open(cls, hub: HubArguments, folder: Path) -> "Repository":
+        """Makes the repository and its branch if need be.
+
+        Raises `TrainingError` if the Hub cannot be reached, refuses, or holds files there that may not be added to.
+        """
+        api, name = HfApi(token=hub.hub_token), hub_name(hub, folder)
+        try:
+            name = api.create_repo(name, private=hub.hub_private_repo, exist_ok=True).repo_id
+            files = cls._files(api, name, hub.hub_revision)
+        # whatever it is, from the network to the server's mind, the user needs one sentence
+        except Exception as error:
+            raise TrainingError(describe(error, name, api.endpoint)) from error
+        if files and not hub.hub_exist_ok:
+            raise TrainingError(
+                f"--hub-model-id: the repository {name} exists and holds {len(files)} files (such as {files[0]}): "
+                "choose another name, or push on top of them with --hub-exist-ok."
+            )
+        return cls(api, name, hub)
+
+    @staticmethod
+    def _files(api: HfApi, name: str, revision: str | None) -> list[str]:
+        """The files on the branch; a missing one is made."""
+        try:
+            return [file for file in api.list_repo_files(name, revision=revision) if file != ".gitattributes"]
+        except RevisionNotFoundError:
+            api.create_branch(name, branch=revision)
+            return []
+
+    def push(self, folder: Path, message: str) -> str:
+        """One commit of `published_files`; returns its address. The card's snippets then name the repository.
+
+        Raises `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
+        """
+        self._wait()
+        try:
+            return self._commit(self._operations(folder), message)
+        except Exception as error:
+            # during training something may have arrived before
+            again = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
+            raise TrainingError(
+                f"the push failed: {describe(error, self.name, self.api.endpoint)} The model is complete in {folder}; "
+                f"push it again with: {again}"
+            ) from error
+
+    def push_unfinished(self, folder: Path, step: int, nats: float) -> None:
+        """Pushes the model that training has just saved, in the background, unless an earlier push is under way."""
+        if self._under_way is not None and not self._under_way.done():
+            return
+        self._wait()
+        operations = self._operations(folder)  # read now: training replaces the folder
+        card = unfinished_card(self.name, step, nats)
+        operations.append(CommitOperationAdd("README.md", card.encode()))
+        self._under_way = self.api.run_as_future(self._commit, operations, f"Training in progress, step {step}")
+
+    def _wait(self) -> None:
+        """Ends the push in the background; one that failed is only worth a warning, for another one follows."""
+        if self._under_way is not None and (error := self._under_way.exception()):
+            logger.warning("A push during training failed: %s", describe(error, self.name, self.api.endpoint))
+        self._under_way = None
+
+    def _operations(self, folder: Path) -> list[CommitOperationAdd]:
+        contents = {path.name: path.read_bytes() for path in published_files(folder)}
+        if "README.md" in contents:
+            contents["README.md"] = name_model(contents["README.md"].decode("utf-8"), self.name).encode()
+        return [CommitOperationAdd(name, content) for name, content in contents.items()]
+
+    def _commit(self, operations: list[CommitOperationAdd], message: str) -> str:
+        revision = self.hub.hub_revision
+        return str(self.api.create_commit(self.name, operations, commit_message=message, revision=revision).commit_url)
+
+
+def name_model(card: str, model_id: str) -> str:
+    """The card with `model_id` in its snippets."""
+    return CARD_MODEL.sub(lambda found: f"{found[1]}{model_id}{found[2]}", card)
+
+
+def unfinished_card(name: str, step: int, nats: float) -> str:
+    """The card of a model that is still being trained."""
+    metadata = ModelCardData(library_name="transformers", pipeline_tag="text-generation", tags=["boustro"])
+    return (
+        f"---\n{metadata.to_yaml()}\n---\n\n# {name.split('/')[-1]}\n\nTraining is under way: this is the best model "
+        f"so far, after step {step}, with a bound of {nats:.4f} nats per character on the beginning of the validation "
+        "text. The whole card comes with the finished model.\n"
+    )
+
+
+def describe(error: BaseException, name: str, endpoint: str) -> str:
+    """What went wrong between here and the Hub, and the mend, in a sentence."""
+    if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):
+        return f"the Hub refuses what was to be pushed to {name}: {' '.join(str(error).split())}."  # such as a card
+    while error.__cause__ is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    if not isinstance(error, HfHubHTTPError):
+        return f"{endpoint} could not be reached ({_first_line(error)}): check the connection."
+    status = error.response.status_code
+    reasons: dict[int, Any] = {
+        401: f"{endpoint} refused the token: log in anew with `hf auth login`, or give a valid --hub-token.",
+        403: f"the token may not write to {name}: give one with write access, or choose another --hub-model-id.",
+        404: f"{endpoint} has no repository {name} that this token may see.",
+    }
+    reason = error.server_message or _first_line(error)
+    return reasons.get(status, f"{endpoint} answered with error {status} ({reason}) for {name}: try again later.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
