@@ -21,7 +21,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -133,17 +132,15 @@ def command(path: Path, output: Path, processes: int) -> list[str]:
     return [*call, "--num-proc", str(processes), "--input-mode", "documents"]
 
 
-def watch(process: psutil.Popen, peaks: dict[str, int]) -> None:
-    """Notes the highest sums of memory over a process and its children until it ends."""
+def watch(process: psutil.Popen) -> dict[str, int]:
+    """Waits for the end of a process; the highest sums of memory over it and its children, in bytes."""
+    peaks = {"anonymous": 0, "resident": 0}
     while process.poll() is None:
-        sums = dict.fromkeys(peaks, 0)
-        for one in _family(process):
-            fields = _status(one.pid)
-            sums["anonymous"] += fields.get("RssAnon", 0)
-            sums["resident"] += fields.get("VmRSS", 0)
-        for name, value in sums.items():
-            peaks[name] = max(peaks[name], value)
+        fields = [_status(one.pid) for one in _family(process)]
+        for name, key in (("anonymous", "RssAnon"), ("resident", "VmRSS")):
+            peaks[name] = max(peaks[name], sum(field.get(key, 0) for field in fields))
         time.sleep(POLL)
+    return peaks
 
 
 def _family(process: psutil.Popen) -> Iterator[psutil.Process]:
@@ -171,13 +168,10 @@ def run(path: Path, processes: int) -> dict[str, float]:
         started = time.perf_counter()
         errors = open(Path(folder) / "errors", "w+", encoding="utf-8")  # noqa: SIM115 - a pipe would fill up
         process = psutil.Popen(command(path, output, processes), stdout=subprocess.DEVNULL, stderr=errors)
-        peaks = {"anonymous": 0, "resident": 0}
-        watcher = threading.Thread(target=watch, args=(process, peaks))
-        watcher.start()
-        if process.wait() != 0:
+        peaks = watch(process)
+        if process.returncode != 0:
             errors.seek(0)
             raise SystemExit(f"the command failed on {path}:\n{errors.read()[-2000:]}")
-        watcher.join()
         seconds = time.perf_counter() - started
         report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     return {

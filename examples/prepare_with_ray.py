@@ -7,9 +7,9 @@ Cleaning, redaction, judging and signatures are the functions that the command `
 and returns a dict of columns. Ray reads the lines of the files, spreads the batches over the cluster and writes
 Parquet: the lines that are kept, one row each, ready for `train.py --train-file 'prepared-ray/*.parquet'`.
 
-Exact copies meet in a shuffle by fingerprint. Near copies are found on the machine that runs this script, from one
-signature a row that lies in a file there (docs/data.md says what that takes, and what to do beyond it). Ray promises
-no order of rows, so of copies the one of the lowest fingerprint is kept, not the first one.
+Copies are found on the machine that runs this script, from one fingerprint and one signature a row; the signatures lie
+in a file there (docs/data.md says what that takes, and what to do beyond it). Ray promises no order of rows, so of
+copies the one of the lowest fingerprint is kept, not the first one.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import ray
 from ray.data.expressions import col
 
 from boustro.data_scripts.arguments import DataArguments
-from boustro.data_scripts.deduplication import PERMUTATIONS, group_near
+from boustro.data_scripts.deduplication import PERMUTATIONS, group_exact, group_near
 from boustro.data_scripts.pipeline import clean_rows, judge_rows, redact_rows
 
 
@@ -33,7 +33,12 @@ def judge(rows: ray.data.Dataset, args: DataArguments) -> ray.data.Dataset:
     ]
     for function, options in steps:
         rows = rows.map_batches(keep_columns, fn_kwargs={"function": function, "options": options})
-    return rows
+    return rows.map_batches(number_rows).materialize()
+
+
+def number_rows(batch: dict) -> dict:
+    """The batch with a random number of 63 bits for each row, by which it is known from now on."""
+    return {**batch, "number": np.random.default_rng().integers(2**63 - 1, size=len(batch["text"]))}
 
 
 def keep_columns(batch: dict, function, options: dict) -> dict:
@@ -50,37 +55,31 @@ def _as_array(values) -> np.ndarray:
     return array
 
 
-def first_of_copies(batch: dict) -> dict:
-    """One of the rows of equal fingerprint."""
-    place = int(np.argmin(batch["text"]))
-    return {name: values[place : place + 1] for name, values in batch.items()}
-
-
-def without_near_copies(rows: ray.data.Dataset, threshold: float) -> np.ndarray:
-    """The fingerprints of the rows that are kept, given rows without exact copies."""
-    fingerprints = []
+def without_copies(rows: ray.data.Dataset, threshold: float) -> np.ndarray:
+    """The numbers of the rows that are kept."""
+    numbers, fingerprints = [], []
     with tempfile.NamedTemporaryFile() as file:
-        for row in rows.select_columns(["fingerprint", "signature"]).sort("fingerprint").iter_rows():
+        for row in rows.select_columns(["number", "fingerprint", "signature"]).sort("fingerprint").iter_rows():
+            numbers.append(row["number"])
             fingerprints.append(row["fingerprint"])
             file.write(row["signature"])
         file.flush()
         signatures = np.memmap(file.name, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
-        return np.array(fingerprints)[np.unique(group_near(signatures, threshold=threshold))]
+        groups = group_near(signatures, group_exact(np.array(fingerprints)), threshold)
+    return np.array(numbers)[np.unique(groups)]
 
 
 def keep_rows(batch: dict, kept: ray.ObjectRef) -> dict:
-    """The texts of the rows whose fingerprint is kept."""
-    return {"text": batch["text"][np.isin(batch["fingerprint"], ray.get(kept))]}
+    """The texts of the rows whose numbers are kept."""
+    return {"text": batch["text"][np.isin(batch["number"], ray.get(kept))]}
 
 
 def prepare(rows: ray.data.Dataset, args: DataArguments, output: str) -> int:
     """Judges rows of "text" and "separator", drops copies, writes what is left and returns how many rows that are."""
     good = judge(rows, args).filter(expr=col("verdict") == 0)
-    unique = good.groupby("fingerprint").map_groups(first_of_copies, batch_format="numpy").materialize()
-    kept = ray.put(without_near_copies(unique, args.near_threshold))
-    left = unique.map_batches(keep_rows, fn_kwargs={"kept": kept}).materialize()
-    left.write_parquet(output)
-    return left.count()
+    kept = without_copies(good, args.near_threshold)
+    good.map_batches(keep_rows, fn_kwargs={"kept": ray.put(kept)}).write_parquet(output)
+    return len(kept)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def example():
     spec = importlib.util.spec_from_file_location("prepare_with_ray", EXAMPLE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield module
     ray.shutdown()
 
