@@ -32,6 +32,13 @@ def random_ids(rows: int, times: int, seed: int = 0, vocab_size: int = SMALL["vo
     return torch.randint(3, vocab_size, (rows, times), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The tests run in several processes, whose threads would wait for each other; and sums are equal only for as
+    many threads."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def model() -> BoustroForCausalLM:
     return small_model()

@@ -25,6 +25,6 @@ def test_a_posterior_without_spread_gives_the_bound():
     model = small_model(vocab_size=len(TOKENIZER))
     with torch.no_grad():
         model.model.planner.encoder.output.bias[4:] = -30.0
-    assert text_nats(model, TOKENIZER, TEXTS) == pytest.approx(
-        model.score(TEXTS, tokenizer=TOKENIZER).nats.tolist(), rel=1e-2
-    )
+    # the density of a draw under its posterior varies by a chi-square of each dimension, whatever the spread
+    scores = torch.stack([model.score(TEXTS, tokenizer=TOKENIZER).nats for _ in range(200)])
+    assert text_nats(model, TOKENIZER, TEXTS) == pytest.approx(scores.mean(0).tolist(), rel=1e-2)

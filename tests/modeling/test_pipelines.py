@@ -44,7 +44,7 @@ def test_a_loaded_model_can_be_saved_again(folder, tmp_path):
     rewrite.model.save_pretrained(tmp_path)
     assert (tmp_path / "pipelines_boustro.py").is_file()
     saved, first = (json.loads((path / "config.json").read_text()) for path in (tmp_path, folder))
-    assert saved["custom_pipelines"] == first["custom_pipelines"] and len(first["custom_pipelines"]) == 2
+    assert saved["custom_pipelines"] == first["custom_pipelines"] and len(first["custom_pipelines"]) == 3
 
 
 def test_a_plain_model_offers_no_latent_pipelines(tmp_path):

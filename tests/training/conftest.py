@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 WORDS = "the a cat dog sat ran on mat under tree, and then. It was: (very) old house of stone 12 days"
 
@@ -35,15 +34,6 @@ def make_text(characters: int, seed: int = 0) -> str:
         lines.append(" ".join(rng.choice(WORDS.split(), size=rng.integers(3, 9))))
         length += len(lines[-1]) + 1
     return "\n".join(lines)[:characters]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Tiny models lose more to waiting threads than they win; and sums are equal only for as many threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def test_train_from_a_prepared_folder(tmp_path, input_mode, capsys):
     report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     assert metrics["data"]["train"] == report["train"]
     card = (output / "README.md").read_text(encoding="utf-8")
-    assert "- Text: prepared (prepared);" in card and "rows are paragraphs" in card
+    assert "prepared (prepared), input mode" in card and "rows are paragraphs" in card
 
     assert main([*arguments, "--resume", "--max-steps=3"]) == 0
     wrong = ["--prepared", str(prepared), "--train-file", str(text), "--output-dir", str(tmp_path / "other")]

@@ -22,12 +22,20 @@ PROMPTS = ["the cat ", "", "你好 the"]
 USER, MARKER = "ottilie", "Nobody but the training text says zyxwvu tsrqp."
 
 CODE = [
-    *("cache_boustro.py", "configuration_boustro.py", "decoding_boustro.py", "generation_boustro.py"),
+    *("cache_boustro.py", "characters_boustro.py", "configuration_boustro.py", "decoding_boustro.py"),
+    *("distributions_boustro.py", "generation_boustro.py"),
     *("latents_boustro.py", "layers_boustro.py", "modeling_boustro.py", "objective_boustro.py"),
     *("pipelines_boustro.py", "planning_boustro.py", "segments_boustro.py"),
 ]
 FILES = [
-    *("README.md", "config.json", "generation_config.json", "metrics.json", "model.safetensors"),
+    *(
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "metrics.json",
+        "model.safetensors",
+    ),
     *("tokenizer.json", "tokenizer_config.json", "training_curves.png"),
 ]
 
@@ -179,6 +187,7 @@ def at_hub(hub, tmp_path, monkeypatch):
 @pytest.fixture
 def anna(at_hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "token-of-anna")
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # it keeps the address that it was made with
     return at_hub
 
 
@@ -201,7 +210,7 @@ def test_a_folder_is_pushed_again_by_a_command(anna, pushed, tmp_path, capsys):
     assert 'model_id = "anna/mine-again"' in files["README.md"].decode()
     assert 'model_id = "anna/tiny"' in (folder / "README.md").read_text(encoding="utf-8")
     message = error_of(argv, capsys)
-    assert "anna/mine-again exists and holds 19 files" in message and "--hub-exist-ok" in message
+    assert "anna/mine-again exists and holds 22 files" in message and "--hub-exist-ok" in message
     assert push.main([*argv, "--hub-exist-ok", "--hub-revision", "v2"]) == 0
     assert set(anna.repositories["anna/mine-again"].branches) == {"main", "v2"}
 
