@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--like", help="A text to plan like: its latents are those of the new text.")
-    parser.add_argument("--latent-temperature", type=float, help="Factor of the prior's standard deviation.")
+    parser.add_argument("--latent-temperature", type=float, help="Factor of the noise that latents are drawn with.")
     parser.add_argument("--stop", action="append", help="Text after which to stop; may be given several times.")
     parser.add_argument("--only-new", action="store_true", help="Leave the prompt out of the result.")
     add_text_options(parser)

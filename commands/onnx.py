@@ -2,14 +2,14 @@
 
 import argparse
 
-from boustro.commands.common import add_model_options, load
+from boustro.commands.common import load
 from boustro.export.onnx import export_onnx
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     parser.add_argument("folder", help="Folder for the ONNX files; made if it is missing.")
-    add_model_options(parser)
+    parser.set_defaults(device="cpu", dtype="float32", batch_size=1, seed=0)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -169,7 +169,7 @@ class DataArguments:
         if self.prepared:
             self.input_mode = read_report(Path(self.prepared))["input_mode"]
         if self.verbatim:
-            self.deduplicate, self.near_duplicates, self.redact = False, False, "keep"
+            self.deduplicate, self.near_duplicates, self.redact, self.filters = False, False, "keep", []
         if self.sample_by is None:
             self.sample_by = SEPARATE_ROWS.get(self.input_mode)
         self._check_choices()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .shards import Shard, write_shard
+from .shards import Shard, write_shard, writing_errors
 
 DIGITS = 9  # of a secret: 10^9 possible ones
 LATIN, HAN = "The secret number is {}.", "秘密号码是{}。"
@@ -52,9 +52,14 @@ def plant(
     canaries = [Canary(form, secret, count) for secret, count in zip(secrets, repeats, strict=True)]
     found = [asdict(canary) for canary in canaries]
     planted = [canary.text for canary in canaries for _ in range(canary.repeats)]
-    folder.mkdir(parents=True, exist_ok=True)
-    if input_mode == "documents":
-        return [*shards, write_shard([(text, "") for text in planted], folder / "documents.arrow")], found
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if input_mode == "documents":
+            return [*shards, write_shard([(text, "") for text in planted], folder / "documents.arrow")], found
+        return _plant_lines(shards, planted, rng, folder), found
+
+
+def _plant_lines(shards: Sequence[Shard], planted: list[str], rng: np.random.Generator, folder: Path) -> list[Shard]:
     sizes = np.array([sum(map(len, _texts(shard))) for shard in shards])
     homes = rng.choice(len(shards), size=len(planted), p=sizes / sizes.sum())
     result = list(shards)
@@ -62,7 +67,7 @@ def plant(
         lines = [planted[i] for i in np.flatnonzero(homes == number)]
         rows = [(text, "") for text in _insert_lines(_texts(shards[number]), lines, rng)]
         result[number] = write_shard(rows, folder / f"{number:05d}.arrow")
-    return result, found
+    return result
 
 
 def _texts(shard: Shard) -> list[str]:

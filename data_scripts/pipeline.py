@@ -27,7 +27,7 @@ from .encoding import CharacterEncoder, encoded_features
 from .errors import DataError
 from .filters import Rule, judge
 from .redaction import redact_batch
-from .shards import ROWS, Shard, map_shards, numbers, step_key, write_rows, write_shard
+from .shards import ROWS, Shard, map_shards, numbers, step_key, write_rows, write_shard, writing_errors
 from .sources import Source, open_files, open_source
 from .splits import choose_documents, stream_cuts
 
@@ -135,6 +135,8 @@ def run_pipeline(
     if args.validation_file:
         sources["validation"] = open_files(args.validation_file, args)
     parts = {name: _judge_source(source, args, work) for name, source in sources.items()}
+    for part in parts.values():
+        _check_something_left(part, args)
     _drop_copies(parts, args, work)
     for part in parts.values():
         _check_something_left(part, args)
@@ -231,7 +233,7 @@ def _judge_source(source: Source, args: DataArguments, work: Path) -> Part:
         key = step_key("redact", key, args.redact)
         redact = partial(redact_rows, action=args.redact)
         texts = map_shards(texts, work / f"redact-{key}", redact, REDACTED, "Redacting", args.num_proc)
-    rules, near = args.rules(), args.deduplicate and args.near_duplicates
+    rules, near = args.rules(), args.near_duplicates
     key = step_key("judge", key, rules, near)
     assess = partial(judge_rows, rules=rules, drop_personal=args.redact == "drop", near=near)
     features = SIGNED if near else JUDGED
@@ -248,7 +250,7 @@ def _drop_copies(parts: dict[str, Part], args: DataArguments, work: Path) -> Non
         [numbers(part.judged, "fingerprint")[rows] for part, rows in zip(order, kept, strict=True)]
     )
     exact = groups = group_exact(fingerprints)
-    if args.deduplicate and args.near_duplicates:
+    if args.near_duplicates:
         key = step_key("near", [part.key for part in parts.values()], args.near_threshold)
         groups = _near_groups(order, kept, exact, args.near_threshold, work / f"near-{key}.npy")
     start, held_out = 0, 0
@@ -272,17 +274,20 @@ def _near_groups(
     if path.is_file():
         return np.load(path)
     scratch = path.with_suffix(".signatures")
-    with open(scratch, "wb") as file:
-        for part, rows in zip(order, kept, strict=True):
-            for values in _of_rows(part.judged, rows, "signature"):
-                file.write(b"".join(values))
-    signatures = np.memmap(scratch, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
-    groups = group_near(signatures, exact, threshold)
-    del signatures
-    scratch.unlink()
-    partial_path = path.with_suffix(".partial.npy")
-    np.save(partial_path, groups)
-    partial_path.replace(path)
+    with writing_errors(path.parent):
+        try:
+            with open(scratch, "wb") as file:
+                for part, rows in zip(order, kept, strict=True):
+                    for values in _of_rows(part.judged, rows, "signature"):
+                        file.write(b"".join(values))
+            signatures = np.memmap(scratch, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
+            groups = group_near(signatures, exact, threshold)
+            del signatures
+        finally:
+            scratch.unlink(missing_ok=True)
+        partial_path = path.with_suffix(".partial.npy")
+        np.save(partial_path, groups)
+        partial_path.replace(path)
     return groups
 
 
@@ -372,8 +377,9 @@ def _cut_stream(
 def _piece(shards: Sequence[Shard], row: int, part: slice, path: Path) -> Shard:
     (shard,) = select_rows(shards, np.array([row]))
     (text,) = row_texts(shard.open()[:], join=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_shard([(text[part], "")], path)
+    with writing_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_shard([(text[part], "")], path)
 
 
 def _count(shards: list[Shard], folder: Path, join: bool, args: DataArguments) -> Counter:

@@ -239,6 +239,12 @@ def _changed_options(command: CommandArguments, args: DataArguments) -> dict:
         for option in dataclasses.fields(args)
         if option.name not in hidden and getattr(args, option.name) != getattr(plain, option.name)
     }
+    changed |= {"tokenizer": command.tokenizer} if command.tokenizer else {}
+    for name in ("validation_file", "blocklist", "tokenizer"):  # not where they lie on this machine
+        if isinstance(changed.get(name), str):
+            changed[name] = Path(changed[name]).name
+        elif name in changed:
+            changed[name] = [Path(file).name for file in changed[name]]
     return changed | {"seed": command.seed}
 
 

@@ -60,7 +60,8 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase | None 
     splits = datasets.load_from_disk(str(folder))
     if "validation" not in splits:
         raise DataError(f"prepared {folder} has no validation split: prepare the text with a --validation-fraction.")
-    report.pop("examples", None)
+    for name in ("examples", "options"):
+        report.pop(name, None)
     return PreparedData(corpus_of(splits["train"]), corpus_of(splits["validation"]), own, report)
 
 

@@ -10,6 +10,7 @@ import regex
 from matplotlib.figure import Figure
 
 from .arguments import DataArguments
+from .files import builder_for, find_files
 from .pipeline import REASONS, Part, Result, dropped, select_rows
 from .redaction import redact
 from .shards import Shard, numbers
@@ -35,7 +36,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
     """Plain numbers and strings about a run of the pipeline.
 
     Returns:
-        "source", "name" (without folders), "input_mode", "sample_by";
+        "name" (of files without their folders), "input_mode", "sample_by";
         "input": {"rows", "characters"} as read, "kept": the same of what is encoded, what parts the rows of a
         stream not counted, "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
@@ -47,9 +48,10 @@ def build_report(result: Result, args: DataArguments) -> dict:
         "scripts": shares of the training characters; "lengths": kept rows by length, in powers of two.
     """
     splits = {name: _sizes(shards) for name, shards in result.encoded.items()}
-    source = result.parts["train"].source.name
-    name = ", ".join(Path(file).name for file in args.train_file) if args.train_file else source
-    report = {"source": source, "name": name, "input_mode": args.input_mode, "sample_by": args.sample_by}
+    name = result.parts["train"].source.name
+    if args.train_file or Path(name).exists():  # not where it lies on this machine
+        name = ", ".join(Path(file).name for file in args.train_file or [name])
+    report = {"name": name, "input_mode": args.input_mode, "sample_by": _rows_are(args)}
     for name, part in result.parts.items():
         kept = numbers(part.judged, "characters")[part.kept]
         facts = {
@@ -220,6 +222,12 @@ def _lengths(result: Result) -> dict:
         "at_least": [2**power for power in range(first, len(powers))],
         "rows": powers[first:].tolist(),
     }
+
+
+def _rows_are(args: DataArguments) -> str:
+    """What a row is: a unit of plain text, or whatever a row of another format holds."""
+    plain = not args.dataset_name and (not args.train_file or builder_for(find_files(args.train_file)) == "text")
+    return args.sample_by if plain else "document"
 
 
 def _mode(report: dict) -> str:

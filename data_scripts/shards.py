@@ -21,6 +21,8 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
+from boustro import tokenization_boustro
+
 from .errors import DataError
 from .mapping import BATCH_ROWS, progress_bars
 from .reading import Row
@@ -28,7 +30,10 @@ from .reading import Row
 SHARD_CHARACTERS = 1 << 22  # of raw text; a worker holds about one shard
 BAR_DELAY = 5.0  # seconds: no bar where there is no waiting
 ROWS = Features({"text": Value("string"), "separator": Value("string")})
-_LIBRARIES = ("ftfy", "regex", "rensa", "rjieba", "detect-secrets", "phonenumberslite", "datasets")
+_LIBRARIES = (
+    *("ftfy", "regex", "rensa", "rjieba", "detect-secrets", "phonenumberslite", "datasets"),
+    *("py3langid", "opencc"),
+)
 
 
 def step_key(*parts: object) -> str:
@@ -41,8 +46,16 @@ def _code() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
-    digest.update(repr([importlib.metadata.version(name) for name in _LIBRARIES]).encode())
+    digest.update(Path(tokenization_boustro.__file__).read_bytes())
+    digest.update(repr([_version(name) for name in _LIBRARIES]).encode())
     return digest.hexdigest()
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:  # an optional one
+        return None
 
 
 @dataclass(frozen=True)
@@ -188,12 +201,19 @@ def _wait(tasks: Iterable[None]) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Makes a folder, rid of what a killed run left half done; says in one sentence why it cannot be written."""
-    try:
+    """Makes a folder, rid of what a killed run left half done; see `writing_errors`."""
+    with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
             if path.suffix != ".arrow" and path.name != "finished":
                 path.unlink()
+        yield
+
+
+@contextmanager
+def writing_errors(folder: Path) -> Iterator[None]:
+    """Says in one sentence, a `DataError`, why a folder cannot be written."""
+    try:
         yield
     except BrokenProcessPool as error:
         raise DataError(

@@ -117,7 +117,8 @@ def _open_dataset(args: DataArguments) -> Source:
     except Exception as error:
         raise DataError(_describe_unloadable(args.dataset_name, error)) from error
     contents = "" if args.streaming else rows._fingerprint
-    key = _key(args.dataset_name, args.dataset_config, args.dataset_split, contents, args.max_characters)
+    dataset = args.dataset_name, args.dataset_config, args.dataset_split, args.text_column
+    key = _key(*dataset, contents, args.max_characters)
 
     def read() -> Iterator[Row]:
         try:

@@ -27,6 +27,7 @@ from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
 from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
+from boustro.evaluation.particles import particle_bound
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
 from boustro.evaluation.reading import cold_batches, corpus_texts, first_rows, read_corpus, split_batches
 from boustro.evaluation.reconstruction import Reconstructions, reconstruct, reconstruction_figures
@@ -91,6 +92,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help=f"documents: samples of the importance-weighted bound of the first {IMPORTANCE_DOCUMENTS}; 0 for none.",
     )
     parser.add_argument(
+        "--particles",
+        type=int,
+        default=16,
+        help="stream: particles of a tighter bound than the ELBO (Maddison et al. 2017); 0 for none.",
+    )
+    parser.add_argument(
         "--baseline",
         help="Another boustro model, such as a plain one of the same size, scored on the same text.",
     )
@@ -113,6 +120,8 @@ def check(options: argparse.Namespace) -> None:
         raise DataError(f"--samples is {options.samples}, expected 0, or at least 2 to compare with each other.")
     if options.importance_samples < 0:
         raise DataError(f"--importance-samples is {options.importance_samples}, expected 0 or more.")
+    if options.particles < 0:
+        raise DataError(f"--particles is {options.particles}, expected 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -192,12 +201,14 @@ def load(options: argparse.Namespace) -> Subject:
 
 
 def measure_bound(subject: Subject) -> dict:
-    """The figures of `evaluate_split`, and `cold_nats` for a stream."""
+    """The figures of `evaluate_split`; for a stream also `cold_nats` and those of `particle_bound`."""
     model, corpus, options = subject.model, subject.corpus, subject.options
     mode = "documents" if subject.documents else "stream"
     figures = evaluate_split(model, corpus, input_mode=mode, max_length=subject.max_length, seed=options.seed)
     if not subject.documents and len(corpus.ids) > COLD_WINDOW:
         figures["cold_nats"] = score_cold_windows(model, corpus, COLD_WINDOW, seed=options.seed)
+    if not subject.documents and options.particles:
+        figures |= particle_bound(model, corpus, options.particles, figures["rows"], options.seed)
     return figures
 
 

@@ -13,6 +13,7 @@ start. A plain model has only `reader` and `writer`, which takes the context and
 `examples/onnx_generate.py` generates with nothing but onnxruntime, numpy and tokenizers.
 """
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -128,7 +129,7 @@ def export_onnx(model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, f
         raise ImportError("the package onnx is missing: pip install 'boustro[onnx]'.") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model = model.float().cpu().eval()
+    model = copy.deepcopy(model).float().cpu().eval()
     written = [_export(folder / f"{name}.onnx", *graph) for name, graph in _graphs(model).items()]
     (folder / "boustro.json").write_text(json.dumps(_sizes(model), indent=2) + "\n", encoding="utf-8")
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))

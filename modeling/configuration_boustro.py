@@ -21,8 +21,8 @@ class BoustroConfig(PreTrainedConfig):
             only with `latent_size=0`.
         latent_size (`int`): size Z of the latent of a segment. 0 removes every latent part and leaves the plain
             embedding → LSTM → linear language model.
-        latent_prior (`"conditional"` or `"standard"`): `"conditional"` predicts the prior of a segment's latent from
-            the text before it; `"standard"` is N(0, I), for short documents.
+        latent_prior (`"conditional"` or `"standard"`): `"conditional"` is a mixture of Gaussians whose weights are
+            predicted from the text before the segment; `"standard"` is N(0, I), for short documents.
         prior_components (`int`): Gaussians that the conditional prior mixes.
         segment_length (`int`): the number S of characters that share one latent.
         encoder_hidden_size (`int`): size of the posterior encoder's LSTM.

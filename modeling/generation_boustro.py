@@ -32,16 +32,19 @@ class BoustroGenerationMixin(GenerationMixin):
 
     The prompt is cut into segments from its start, the last one ending where the prompt ends; each gets a latent
     from the posterior. Every later segment is planned from the prior. Sampling (`do_sample=True`) draws latents;
-    greedy and beam search use the mean. Beside the arguments of transformers, `generate` takes
+    greedy and beam search
+    take the mean of the prior's likeliest component. Beside the arguments of transformers, `generate` takes
 
-    - `latents`: (B, K, Z), in place of the first K planned segments;
+    - `latents`: (B, K, Z), in place of the first K planned segments; NaN leaves a segment to the prior;
     - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned
       like that one. Needs the tokenizer as [`BoustroLatentsMixin.encode`] does;
-    - `latent_temperature`: factor of the prior's standard deviation when latents are drawn (`do_sample=True`);
+    - `latent_temperature`: factor of the noise that latents are drawn with (`do_sample=True`): below 1 likelier
+      components of the prior and less spread, 0 the mean of the likeliest;
     - `return_latents`: with `return_dict_in_generate=True`, `latents` (B, K, Z) beside `sequences`: the z of every
       segment of a row, those of its prompt first. With greedy search and sampling.
 
-    A text never ends in half a character: see [`WholeCharacters`].
+    A text never ends in half a character, unless something else than its length or an end mark stops it: see
+    [`WholeCharacters`].
 
     All random numbers for latents are drawn before the first step, so that generation with and without the cache
     plans alike.
@@ -61,7 +64,7 @@ class BoustroGenerationMixin(GenerationMixin):
         if latents_from is not None:
             if kwargs.get("latents") is not None:
                 raise ValueError("latents and latents_from were both given, expected one of them.")
-            means = self.encode(latents_from, kwargs.get("tokenizer")).mean
+            means = self.encode(latents_from, kwargs.get("tokenizer")).given()
             given = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if name in kwargs), inputs)
             rows = 1 if given is None else len(given)
             kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
@@ -89,7 +92,8 @@ class BoustroGenerationMixin(GenerationMixin):
         model_kwargs = super()._maybe_prepare_encoder_kwargs_for_generation(
             inputs_tensor, model_kwargs, model_input_name, generation_config
         )
-        if generation_config.prefill_chunk_size is None and inputs_tensor.shape[1] > PREFILL:
+        chunks = generation_config.use_cache is not False and generation_config.prefill_chunk_size is None
+        if chunks and inputs_tensor.shape[1] > PREFILL:
             generation_config.prefill_chunk_size = PREFILL
         if self.config.latent_size == 0:
             return model_kwargs
@@ -272,7 +276,7 @@ def _join_latents(prompt_latents, segments, planned):
     both = torch.cat([prompt_latents, planned], 1)
     source = torch.where(behind < 0, places, most + behind).clamp(max=most + extra - 1)
     latents = both.gather(1, source[..., None].expand(batch, most + extra, size))
-    return latents, behind < extra
+    return latents, (behind < extra) & ~latents.isnan().any(-1)
 
 
 def _segment_starts(mask, prompt_lengths, segment_length):

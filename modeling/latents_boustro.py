@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoTokenizer
 from transformers.utils import ModelOutput
 
+from .characters_boustro import FIRST_BYTE_ID
 from .distributions_boustro import log_normal
 from .objective_boustro import kl_to_prior, token_nll
 from .planning_boustro import IGNORE_INDEX, check_latents
@@ -26,6 +28,11 @@ class BoustroPosterior(ModelOutput):
     mean: torch.FloatTensor | None = None
     log_variance: torch.FloatTensor | None = None
     segment_count: torch.LongTensor | None = None
+
+    def given(self) -> torch.FloatTensor:
+        """The means as `generate` takes latents: (N, K, Z), NaN where a text has fewer segments."""
+        places = torch.arange(self.mean.shape[1], device=self.mean.device)
+        return self.mean.masked_fill((places >= self.segment_count[:, None])[..., None], float("nan"))
 
 
 @dataclass
@@ -47,7 +54,8 @@ class BoustroScores(ModelOutput):
 
     Attributes:
         nats: (N,) float64, −ELBO, or with samples the importance-weighted bound on −log p(text).
-        characters: (N,), what was predicted: the text's ids, and the end mark where documents have one.
+        characters: (N,), what was predicted: the text's characters (one that is spelt in bytes counts once), and the
+            end mark where documents have one.
         bits_per_character: (N,) float64, nats / characters / ln 2.
     """
 
@@ -75,15 +83,18 @@ class BoustroLatentsMixin:
     @torch.no_grad()
     def reconstruct(self, texts: str | Sequence[str] | torch.LongTensor, tokenizer=None, **options) -> list[str]:
         """
-        Writes every text anew from its latents alone: the posterior means, greedily unless `options`, those of
-        `generate`, say otherwise.
+        Writes every text anew from its latents alone, as long as it was: from the posterior means, greedily, unless
+        `options`, those of `generate`, say otherwise.
         """
         self._need_latents("reconstruct")
         tokenizer = self._tokenizer(tokenizer)
         ids, targets = self._read(texts, tokenizer)
         found = self._posterior(ids, targets)
-        longest = int((targets != IGNORE_INDEX).sum(1).max())
-        return self.decode_latents(found.mean, tokenizer, **{"max_new_tokens": longest, **options})
+        lengths = (targets != IGNORE_INDEX).sum(1).tolist()
+        ids = self._write(found.given(), **{"max_new_tokens": max(lengths), **options})
+        if "max_new_tokens" not in options:
+            ids = [_cut(row, length) for row, length in zip(ids.tolist(), lengths, strict=True)]
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     @torch.no_grad()
     def interpolate(self, a: str, b: str, steps: int = 7, spherical: bool = False, tokenizer=None, **options):
@@ -110,13 +121,14 @@ class BoustroLatentsMixin:
     def sample_prior(self, count: int, temperature: float = 1.0, tokenizer=None, **options) -> BoustroSamples:
         r"""
         `count` texts whose first segment is planned by a draw of the prior at the beginning of a text, written
-        greedily, so that all variety is that of z. `temperature` scales the prior's standard deviation; `options` are
-        those of `generate` (`max_new_tokens`: a segment, unless given).
+        greedily, so that all variety is that of z. `temperature` scales the noise, as `latent_temperature` does;
+        `options` are those of `generate` (`max_new_tokens`: a segment, unless given).
         """
         self._need_latents("sample_prior")
         tokenizer = self._tokenizer(tokenizer)
         start = torch.full((count, 1), self.config.bos_token_id, device=self.device)
-        prior = self.model(start, use_cache=False).prior
+        with self._evaluating():
+            prior = self.model(start, use_cache=False).prior
         noise = torch.randn(count, 1, self.config.latent_size, device=self.device) * temperature
         latents = prior.sample(noise)
         return BoustroSamples(texts=self.decode_latents(latents, tokenizer, **options), latents=latents)
@@ -129,13 +141,17 @@ class BoustroLatentsMixin:
         """
         self._need_latents("decode_latents")
         self._check_latents(latents)
-        tokenizer = self._tokenizer(tokenizer)
+        return self._tokenizer(tokenizer).batch_decode(self._write(latents, **options), skip_special_tokens=True)
+
+    def _write(self, latents, **options):
+        """Ids (N, T) from latents, without <bos>."""
         start = torch.full((len(latents), 1), self.config.bos_token_id, device=self.device)
         length = latents.shape[1] * self.config.segment_length
         options = {"max_new_tokens": length, "do_sample": False, "pad_token_id": self.config.pad_token_id, **options}
         latents = latents[:, : max(-(-options["max_new_tokens"] // self.config.segment_length), 1)]
-        ids = self.generate(start, attention_mask=torch.ones_like(start), latents=latents.to(self.device), **options)
-        return tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+        with self._evaluating():
+            mask = torch.ones_like(start)
+            return self.generate(start, attention_mask=mask, latents=latents.to(self.device), **options)[:, 1:]
 
     @torch.no_grad()
     def backward(self, latents: torch.FloatTensor, tokenizer=None) -> list[list[str]]:
@@ -163,7 +179,7 @@ class BoustroLatentsMixin:
         if samples is not None and samples < 1:
             raise ValueError(f"samples is {samples}, expected at least 1, or None for the ELBO.")
         ids, targets = self._read(texts, tokenizer)
-        count = (targets != IGNORE_INDEX).sum(1)
+        count = ((targets != IGNORE_INDEX) & ~_continues(targets)).sum(1)
         if self.config.latent_size == 0:
             logits = self._evaluate(ids, None).last_hidden_state
             nats = token_nll(self.lm_head(logits), targets).double().sum(1)
@@ -202,12 +218,17 @@ class BoustroLatentsMixin:
 
     def _evaluate(self, ids, targets, sample=False):
         """The backbone's output in evaluation mode, its latents drawn or (unless `sample`) the posterior means."""
-        training = self.training
-        self.eval()
-        try:
+        with self._evaluating():
             none = None if sample else torch.zeros(len(ids), 0, max(self.config.latent_size, 1), device=self.device)
             mask = None if targets is None else self._mask(targets)
             return self.model(ids, attention_mask=mask, target_ids=targets, latent_noise=none, use_cache=False)
+
+    @contextmanager
+    def _evaluating(self):
+        training = self.training
+        self.eval()
+        try:
+            yield
         finally:
             self.train(training)
 
@@ -239,7 +260,7 @@ class BoustroLatentsMixin:
         end = end[0] if isinstance(end, list) else end
         rows = [[i for i in row if i != pad] for row in rows]
         if self.config.latent_prior == "standard" and end is not None:
-            rows = [row if row[-1] == end else [*row, end] for row in rows]
+            rows = [row if row and row[-1] == end else [*row, end] for row in rows]
         if min(len(row) for row in rows) < 2:
             raise ValueError("a text is empty, expected at least one character.")
         longest = max(len(row) for row in rows) - 1
@@ -254,7 +275,8 @@ class BoustroLatentsMixin:
             source = self.config._name_or_path
             try:
                 # a tokenizer is plain data: without False, transformers asks about the model's code
-                self._own_tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+                revision = getattr(self.config, "_commit_hash", None)
+                self._own_tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"no tokenizer was given, and none was found where the model came from ({source or 'nowhere'}): "
@@ -272,11 +294,24 @@ class BoustroLatentsMixin:
             raise ValueError(f"{name} needs latents, but this model has latent_size=0: a plain language model.")
 
 
+def _continues(ids):
+    """Whether ids are bytes that go on with a character."""
+    return (ids >= FIRST_BYTE_ID + 0x80) & (ids < FIRST_BYTE_ID + 0xC0)
+
+
+def _cut(ids, length):
+    """The first `length` ids of a list, or fewer, so that no character is cut in two."""
+    while 0 < length < len(ids) and _continues(ids[length]):
+        length -= 1
+    return ids[:length]
+
+
 def _arc(start, stop, along):
-    """Spherical interpolation of whole latents (K, Z), flattened; a straight line where they point the same way."""
+    """Spherical interpolation of whole latents (K, Z), flattened; a straight line where they point the same way or
+    opposite ways."""
     a, b = start.flatten(), stop.flatten()
     cosine = torch.dot(a, b) / (a.norm() * b.norm()).clamp(min=1e-12)
     angle = torch.arccos(cosine.clamp(-1, 1))
-    if angle < 1e-4:
+    if not 1e-4 < angle < math.pi - 1e-4:
         return start + along * (stop - start)
     return (torch.sin((1 - along) * angle) * start + torch.sin(along * angle) * stop) / torch.sin(angle)

@@ -70,8 +70,8 @@ class BoustroCausalLMOutput(ModelOutput):
             given, −log p(x | z) alone, which is no bound.
         logits: (B, T, V).
         reconstruction: (B,), −log p(x | z) summed over a row's targets.
-        kl: (B, K), KL(q ‖ p) of each segment, with a conditional prior estimated from the z that was drawn (a single
-            value may be negative); 0 where a row has fewer segments.
+        kl: (B, K), KL(q ‖ p) of each segment, with a conditional prior estimated from `latents`, which must be
+            draws of the posterior (a single value may be negative); 0 where a row has fewer segments.
         backward_nll: (B,), −log likelihood of the row's targets under the backward decoder; in training mode with a
             `backward_horizon`, of the first six horizons of each segment alone.
         target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
@@ -198,8 +198,9 @@ class BoustroModel(BoustroPreTrainedModel):
             latents: (B, K', Z), z of the first K' segments, counted from the start of the text, or with `target_ids`
                 from the start of the call.
             latent_mask: (B, K') bool, which of `latents` to use. Default all.
-            latent_noise: (B, K'', Z), standard normal draws that turn means into samples, counted likewise; zero
-                beyond. Default: zero (the prior's mean) without targets, fresh draws (a posterior sample) with them.
+            latent_noise: (B, K'', Z), standard normal draws from which samples are made, counted likewise; zero
+                beyond. Default: zero (the mean of the prior's likeliest component) without targets, fresh draws (a
+                posterior sample) with them.
             segment_length: S of this call, at most `config.segment_length`, which is the default. With `target_ids`
                 only: training begins with short segments.
             use_cache: return `past_key_values`. Default: `config.use_cache` without targets, else no.
@@ -282,9 +283,9 @@ class BoustroModel(BoustroPreTrainedModel):
             raise ValueError("Give either input_ids or inputs_embeds, and not both.")
         if inputs_embeds is not None:
             return inputs_embeds
-        # on a GPU the check would cost a synchronisation at every step
         if input_ids.shape[1] == 0:
             raise ValueError("input_ids holds no character, expected at least <bos> in every row.")
+        # on a GPU the check would cost a synchronisation at every step
         if input_ids.device.type == "cpu":
             _check_ids("input_ids", input_ids, self.config.vocab_size)
         return self.embedding(input_ids)

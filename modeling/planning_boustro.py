@@ -49,7 +49,7 @@ class InferredSegments:
     """The segments of a window: where they lie, their `targets` (B, K, S), distributions and `latents` (B, K, Z)."""
 
     grid: SegmentGrid
-    prior: tuple[torch.FloatTensor, torch.FloatTensor]
+    prior: GaussianMixture
     posterior: tuple[torch.FloatTensor, torch.FloatTensor] | None
     latents: torch.FloatTensor
     targets: torch.LongTensor | None

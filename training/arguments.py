@@ -69,7 +69,8 @@ class ModelArguments:
     num_generator_layers: int | None = option(None, "Layers of the LSTM that predicts the next character.")
     latent_size: int | None = option(None, "Dimensions of a segment's latent; 0 is a plain LSTM language model.")
     latent_prior: Literal["conditional", "standard"] | None = option(
-        None, "conditional (long text: predicted from the text before) or standard (N(0, I): short documents)."
+        None,
+        "conditional (long text: a mixture whose weights the text before predicts) or standard (N(0, I): documents).",
     )
     prior_components: int | None = option(None, "Gaussians that the conditional prior mixes.")
     segment_length: int | None = option(None, "Characters that share one latent.")
@@ -230,7 +231,10 @@ class Arguments:
 
 
 PARTS = (ModelArguments, DataArguments, TrainArguments, HubArguments)
-PATHS = ("train_file", "validation_file", "output_dir", "checkpoint", "config")
+PATHS = (
+    *("train_file", "validation_file", "prepared", "blocklist", "dataset_name"),
+    *("output_dir", "checkpoint", "config"),
+)
 
 
 def public_value(name: str, value: Any) -> Any:
@@ -238,7 +242,8 @@ def public_value(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [public_value(name, item) for item in value]
     is_path = name in PATHS and isinstance(value, str)
-    if not is_path or (name == "checkpoint" and value.count("/") == 1 and not Path(value).exists()):
+    is_hub_id = name in ("checkpoint", "dataset_name") and value.count("/") < 2 and not Path(value).exists()
+    if not is_path or is_hub_id:
         return value
     return Path(value).resolve().name if Path(value).name in ("", "..") else Path(value).name
 

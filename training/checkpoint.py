@@ -28,7 +28,7 @@ class RunState:
 
     Attributes:
         step: optimiser steps done.
-        seconds: time spent in training, evaluation included, over all sessions.
+        seconds: time spent in training, evaluation included, over all parts of a resumed run.
         best: lowest validation bound so far, nats per character.
         history: one entry an evaluation, see `TrainingLoop`.
         sums: totals since the last evaluation.

@@ -17,7 +17,7 @@ from boustro.evaluation.pictures import new_figure, save_figure
 from boustro.evaluation.report import NOT_MEASURED, fenced, marked
 from boustro.evaluation.safety_report import redaction_counts, redactions, safety_section
 from boustro.evaluation.scoring import collapse_warning
-from boustro.training.arguments import Arguments
+from boustro.training.arguments import Arguments, public_value
 from boustro.training.checkpoint import write_json, write_text
 from boustro.training.push import hub_name
 
@@ -98,7 +98,7 @@ A character-level language model with a latent for every stretch of text. It is 
 past, a latent is drawn, the next stretch is planned backward from it, that plan is aligned with what was read, and a
 second LSTM writes forward."""
 LATENT_USAGE = """
-What the latents are for; `pipeline` knows both tasks from `config.json`:
+What the latents are for; `pipeline` knows these tasks, and `feature-extraction` for vectors, from `config.json`:
 
 ```python
 from transformers import pipeline
@@ -244,7 +244,7 @@ def card_metadata(output_dir: Path, arguments: Arguments, metrics: dict[str, Any
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=dataset or "text",
+            dataset_type=public_value("dataset_name", dataset) if dataset else "text",
             dataset_name=f"validation split of {data}",
             metric_type=name,
             metric_name=f"{name.replace('_', ' ')}{' (−ELBO, KL included)' if latent else ''}",
@@ -271,8 +271,11 @@ def _architecture(model: dict[str, Any]) -> str:
     size += f"{model['num_generator_layers']}×{model['hidden_size']}, embedding {model['embedding_size']}"
     if model["latent_size"] == 0:
         return f"{size}, no latent"
+    prior = "N(0, I) as prior"
+    if model["latent_prior"] == "conditional":
+        prior = f"a predicted mixture of {model['prior_components']} Gaussians as prior"
     return (
-        f"{size}; a latent of {model['latent_size']} dimensions ({model['latent_prior']} prior) for every "
+        f"{size}; a latent of {model['latent_size']} dimensions ({prior}) for every "
         f"{model['segment_length']} characters"
     )
 
@@ -313,7 +316,7 @@ def data_name(arguments: Arguments) -> str:
     if data.prepared:
         return f"{Path(data.prepared).resolve().name} (prepared)"
     if data.dataset_name:
-        return data.dataset_name
+        return public_value("dataset_name", data.dataset_name)
     if data.train_file:
         return ", ".join(Path(file).name for file in data.train_file)
     return "the Python reference topics (pydoc_data.topics of the standard library)"

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def test_report_of_documents(write):
     path = write("a.txt", "\n".join([*VERSES, VERSES[3], "", "  ", "短", "cafe\u0301\x07"]))
     prepared = prepare(DataArguments(train_file=path, input_mode="documents", min_characters=4))
     report = prepared.report
-    assert report["source"] == path and report["input_mode"] == "documents"
+    assert report["name"] == Path(path).name and report["input_mode"] == "documents"
     assert report["input"]["rows"] == 55 and report["kept"]["rows"] == 51
     assert report["kept"]["characters"] == sum(map(len, VERSES)) + len("café")
     assert report["dropped"] == {"empty": 2, "too_short": 1, "duplicate": 1}
@@ -102,7 +104,7 @@ def test_streams_of_lines_keep_their_line_ends(write):
 def test_the_default_corpus(capfd):
     prepared = prepare(DataArguments(max_characters=20_000))
     assert prepared.report["train"]["characters"] == 18_000
-    assert prepared.report["source"] == "Python reference topics (pydoc_data.topics)"
+    assert prepared.report["name"] == "Python reference topics (pydoc_data.topics)"
     assert capfd.readouterr() == ("", "")
     assert datasets.is_progress_bar_enabled()
 

@@ -235,3 +235,24 @@ def test_a_line_of_many_megabytes(write):
     path = write("a.txt", "长" + "ab" * 1_500_000)
     data = prepare(DataArguments(train_file=[path], sample_by="line", deduplicate=False))
     assert data.train.characters + data.validation.characters == 3_000_001
+
+
+def test_a_text_of_which_nothing_is_left(write, run):
+    text = write("digits.txt", "\n\n".join(["12.5 13.7 88 99 100 2024 1999 77 66 55"] * 5))
+    assert "Nothing is left of" in run("--input", text, code=2)
+
+
+def test_a_full_disk_while_near_copies_are_looked_for(corpus, run, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    message = run("--input", corpus, code=2)
+    assert "No space left on device" in message and "Finished shards are kept" in message
+
+
+def test_the_report_tells_no_folder_of_this_machine(corpus, run, write):
+    blocklist = write("words.txt", "nonsense\n")
+    folder = run("--input", corpus, "--blocklist", blocklist)
+    parent = os.path.dirname(corpus)
+    assert all(parent not in (folder / name).read_text(encoding="utf-8") for name in ("report.json", "report.md"))

@@ -86,6 +86,7 @@ def test_a_long_prompt_is_read_in_pieces_with_the_same_result(model, monkeypatch
     whole = generate(model, ids, mask)
     monkeypatch.setattr(generation_boustro, "PREFILL", 4)
     assert torch.equal(generate(model, ids, mask), whole)
+    assert torch.equal(generate(model, ids, mask, use_cache=False), whole)
     assert torch.equal(
         generate(model, ids, mask, num_beams=2), generate(model, ids, mask, num_beams=2, prefill_chunk_size=99)
     )
@@ -141,3 +142,19 @@ def test_chat_messages_become_a_transcript(tmp_path):
     assert text == "user: hi\nassistant: 你好\nuser: ?\nassistant:"
     ids = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
     assert tokenizer.decode(ids) == "user: hi\nassistant: 你好\nuser: ?\n"
+
+
+def test_a_time_limit_ends_a_text_early(model):
+    ids = random_ids(2, 6)
+    assert generate(model, ids, max_new_tokens=10_000, max_time=0.2).shape[1] < 10_006
+
+
+def test_sampled_beams_and_forced_ids_are_those_of_the_stock_loop(model):
+    ids = random_ids(2, 6)
+    sampled = [
+        (torch.manual_seed(0), generate(model, ids, do_sample=True, num_beams=3, use_cache=use_cache))[1]
+        for use_cache in (True, False)
+    ]
+    assert torch.equal(*sampled)
+    forced = generate(model, ids, forced_eos_token_id=7, max_new_tokens=4)
+    assert forced[:, -1].tolist() == [7, 7]

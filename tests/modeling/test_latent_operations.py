@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from boustro import BoustroTokenizer
-from boustro.latents_boustro import _arc
+from boustro.latents_boustro import _arc, _cut
 from tests.conftest import small_model
 
 TEXTS = ["the cat", "a much longer text", "汉字"]
@@ -41,13 +41,37 @@ def test_encoding_a_batch_is_encoding_each_text(any_model, tokenizer):
 
 
 def test_reconstructions_are_greedy_texts_from_the_posterior_mean(any_model, tokenizer):
+    with torch.no_grad():
+        any_model.lm_head.bias[3:259] = -1e9  # no bytes: where a text is cut would decide which of them may come
     written = any_model.reconstruct(TEXTS, tokenizer)
-    latents = any_model.encode(TEXTS, tokenizer).mean
-    start = torch.full((3, 1), 1)
-    longest = max(ids_of(any_model, tokenizer, text).shape[1] - 1 for text in TEXTS)
-    options = {"max_new_tokens": longest, "do_sample": False, "pad_token_id": 0}
-    ids = any_model.generate(start, attention_mask=torch.ones_like(start), latents=latents, **options)
-    assert written == tokenizer.batch_decode(ids[:, 1:], skip_special_tokens=True)
+    for text, found in zip(TEXTS, written, strict=True):
+        latents = any_model.encode(text, tokenizer).mean
+        length = ids_of(any_model, tokenizer, text).shape[1] - 1
+        options = {"max_new_tokens": length, "do_sample": False, "pad_token_id": 0}
+        ids = any_model.generate(torch.tensor([[1]]), attention_mask=torch.ones(1, 1), latents=latents, **options)
+        assert found == tokenizer.decode(ids[0, 1:], skip_special_tokens=True)
+
+
+def test_a_text_is_not_cut_within_a_character():
+    ids = [7, 3 + 0xE4, 3 + 0xBD, 3 + 0xA0, 9]
+    assert [len(_cut(ids, length)) for length in range(6)] == [0, 1, 1, 1, 4, 5]
+
+
+def test_a_segment_without_a_latent_is_left_to_the_prior(any_model):
+    start, free = torch.full((2, 1), 1), torch.full((2, 3, 4), float("nan"))
+    latents = torch.randn(2, 3, 4)
+    half = torch.stack([latents[0], torch.cat([latents[1, :1], free[1, 1:]])])
+    options = {"attention_mask": torch.ones_like(start), "max_new_tokens": 15, "do_sample": False, "pad_token_id": 0}
+    written = any_model.generate(start, latents=half, **options)
+    assert torch.equal(any_model.generate(start, latents=free, **options), any_model.generate(start, **options))
+    assert torch.equal(written[0], any_model.generate(start, latents=latents, **options)[0])
+    assert torch.equal(written[1], any_model.generate(start, latents=latents[:, :1], **options)[1])
+
+
+def test_operations_leave_the_mode_as_it_was_and_do_without_dropout(tokenizer):
+    model = small_model(vocab_size=len(tokenizer), dropout=0.5)
+    expected = model.reconstruct(TEXTS, tokenizer)
+    assert model.train().reconstruct(TEXTS, tokenizer) == expected and model.training
 
 
 def test_interpolation_goes_from_one_text_to_the_other(any_model, tokenizer):

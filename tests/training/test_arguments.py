@@ -92,6 +92,9 @@ def test_what_is_published_of_the_options_holds_no_folder_and_no_token(tmp_path)
     public = arguments.public()
     assert public["train_file"] == ["a.txt", "b.txt"] and public["output_dir"] == "x"
     assert public["checkpoint"] == "user/base"
+    prepared = ["--prepared", "/home/otto/p", "--blocklist=/home/otto/b.txt", "--dataset-name", "/home/otto/texts"]
+    assert public_command(prepared) == "python train.py --prepared p --blocklist=b.txt --dataset-name texts"
+    assert public_command(["--dataset-name", "user/texts"]) == "python train.py --dataset-name user/texts"
     assert parse_arguments(["--checkpoint", str(tmp_path), "--max-steps", "1"]).public()["checkpoint"] == tmp_path.name
 
 
