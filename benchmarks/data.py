@@ -196,6 +196,7 @@ with tempfile.NamedTemporaryFile() as file:
         rng.integers(0, 2**32, (10_000, PERMUTATIONS), dtype=np.uint32).tofile(file)
     file.flush()
     values = np.memmap(file.name, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
+    del _, rng
     before, peak, done = _status(os.getpid())["RssAnon"], 0, False
     def watch():
         global peak
@@ -220,7 +221,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=20, help="Size of the text for the speeds.")
     parser.add_argument("--rounds", type=int, default=3, help="Rounds of each step; the best counts.")
     parser.add_argument("--memory", type=float, nargs="*", default=[], help="Sizes in MB for the peak of memory.")
-    parser.add_argument("--index-rows", type=int, default=200_000, help="Rows for the bytes of the index.")
+    parser.add_argument("--index-rows", type=int, default=1_000_000, help="Rows for the bytes of the index.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"

@@ -4,7 +4,7 @@ import pytest
 from boustro.data_scripts.deduplication import fingerprint, group_exact, group_near, mark_batch, signatures
 from boustro.data_scripts.ngrams import ngram_hashes
 
-ENGLISH = [f"w{number}{'aeiou'[number % 5]}" for number in range(500)]
+ENGLISH = ["".join(word) for word in np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz"), (900, 5))]
 CHINESE = [chr(0x4E00 + 7 * number) for number in range(900)]
 
 
