@@ -149,10 +149,13 @@ class BoustroGenerationMixin(GenerationMixin):
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = BoustroCache()
         if generation_config.do_sample and self.config.latent_size > 0:
-            rows = batch_size * max(generation_config.num_beams, generation_config.num_return_sequences)
+            beams = generation_config.num_beams
+            rows = batch_size * max(beams, generation_config.num_return_sequences)
             prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
             segments = prompt + max_cache_length // self.config.segment_length + 2
-            noise = torch.randn(rows, segments, self.config.latent_size, device=self.device)
+            noise = torch.randn(rows // beams, segments, self.config.latent_size, device=self.device)
+            # beams of a prompt plan alike, for they take each other's places
+            noise = noise.repeat_interleave(beams, 0)
             model_kwargs["latent_noise"] = noise if temperature is None else noise * temperature
 
     def _sample(

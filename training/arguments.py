@@ -241,9 +241,9 @@ def public_value(name: str, value: Any) -> Any:
     """The value of an option without the folders of its path; a Hub id stays whole."""
     if isinstance(value, list):
         return [public_value(name, item) for item in value]
-    is_path = name in PATHS and isinstance(value, str)
-    is_hub_id = name in ("checkpoint", "dataset_name") and value.count("/") < 2 and not Path(value).exists()
-    if not is_path or is_hub_id:
+    if name not in PATHS or not isinstance(value, str):
+        return value
+    if name in ("checkpoint", "dataset_name") and value.count("/") < 2 and not Path(value).exists():
         return value
     return Path(value).resolve().name if Path(value).name in ("", "..") else Path(value).name
 
