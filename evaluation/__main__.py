@@ -218,7 +218,7 @@ def measure_baseline(subject: Subject) -> dict:
     options.input_mode, options.max_length = "documents" if subject.documents else "stream", subject.max_length
     baseline = load(options)
     figures = measure_bound(baseline)
-    names = ("nats_per_character", "bits_per_character", "cold_nats", "kl_per_segment")
+    names = ("nats_per_character", "particle_nats", "bits_per_character", "cold_nats", "kl_per_segment")
     return {
         "parameters": baseline.model.num_parameters(),
         "own_parameters": subject.model.num_parameters(),

@@ -100,7 +100,7 @@ def _plain(weight, bias=None):
 
 
 def _packed(weight, bias=None):
-    """The same as `torch.compile` lowers it for a CPU: the weight is packed once, which makes it a quarter faster."""
+    """The same as `torch.compile` lowers it for a CPU: the weight is packed once for all products."""
     weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
     def linear(x, other=None):

@@ -32,8 +32,8 @@ class BoustroGenerationMixin(GenerationMixin):
 
     The prompt is cut into segments from its start, the last one ending where the prompt ends; each gets a latent
     from the posterior. Every later segment is planned from the prior. Sampling (`do_sample=True`) draws latents;
-    greedy and beam search
-    take the mean of the prior's likeliest component. Beside the arguments of transformers, `generate` takes
+    greedy and beam search take the mean of the prior's likeliest component. Beside the arguments of transformers,
+    `generate` takes
 
     - `latents`: (B, K, Z), in place of the first K planned segments; NaN leaves a segment to the prior;
     - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned

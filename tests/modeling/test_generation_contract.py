@@ -128,6 +128,7 @@ def test_sixty_four_uneven_prompts_give_what_each_gives_alone(model):
 def test_generated_ids_can_be_trained_on(model):
     ids = model.generate(random_ids(1, 4), max_new_tokens=6, do_sample=True, pad_token_id=0)
     model(ids, labels=ids).loss.backward()  # tensors of inference mode would be refused
+    assert model.lm_head.weight.grad.abs().sum() > 0
 
 
 def test_chat_messages_become_a_transcript(tmp_path):
