@@ -2,7 +2,7 @@
 
     python -m boustro.evaluation runs/demo --data held_out.txt
     python -m boustro.evaluation runs/names --data held_out.txt --samples 500 --train-data names.txt
-    python -m boustro.evaluation runs/mine --data held_out.txt --baseline runs/plain
+    python -m boustro.evaluation runs/mine --data held_out.txt --baseline runs/plain runs/wide
     python -m boustro.evaluation safety runs/mine   # see safety.py
 
 Prints a table and, as its last line, one JSON object with the same figures. Draws pictures into the checkpoint's
@@ -99,7 +99,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--baseline",
-        help="Another boustro model, such as a plain one of the same size, scored on the same text.",
+        nargs="+",
+        default=[],
+        help="Other boustro models, scored on the same text: best a plain one with the same decoder and a plain one "
+        "of equal size.",
     )
     parser.add_argument("--output", help="Folder for pictures and README.md. Default: the checkpoint's.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")
@@ -110,8 +113,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     """Raises `DataError` for options that cannot be, before anything is loaded."""
     check_checkpoint(options.checkpoint)
-    if options.baseline:
-        check_checkpoint(options.baseline)
+    for baseline in options.baseline:
+        check_checkpoint(baseline)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
     if options.max_length is not None and options.max_length < 2:
@@ -153,8 +156,8 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     check(options)
     subject = load(options)
     figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
-    if options.baseline:
-        figures["baseline"] = measure_baseline(subject)
+    figures["parameters"] = subject.model.num_parameters()
+    figures["baselines"] = [measure_baseline(subject, checkpoint) for checkpoint in options.baseline]
     latent_figures, posteriors = measure_latent(subject)
     texts = reconstruct(
         subject.model,
@@ -212,16 +215,16 @@ def measure_bound(subject: Subject) -> dict:
     return figures
 
 
-def measure_baseline(subject: Subject) -> dict:
-    """The bound of `--baseline` on the same text, read in the same way by its own tokenizer, and both sizes."""
-    options = argparse.Namespace(**vars(subject.options) | {"checkpoint": subject.options.baseline})
+def measure_baseline(subject: Subject, checkpoint: str) -> dict:
+    """Name, size and bound of another model on the same text, read in the same way by its own tokenizer."""
+    options = argparse.Namespace(**vars(subject.options) | {"checkpoint": checkpoint})
     options.input_mode, options.max_length = "documents" if subject.documents else "stream", subject.max_length
     baseline = load(options)
     figures = measure_bound(baseline)
     names = ("nats_per_character", "particle_nats", "bits_per_character", "cold_nats", "kl_per_segment")
     return {
+        "name": Path(checkpoint).name,
         "parameters": baseline.model.num_parameters(),
-        "own_parameters": subject.model.num_parameters(),
         "latent_size": baseline.model.config.latent_size,
         **{name: figures.get(name) for name in names},
     }

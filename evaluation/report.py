@@ -73,8 +73,8 @@ def groups(figures: dict[str, Any]) -> list[Group]:
     latent = figures["kl_per_segment"] is not None
     bound = "Bound on −log p(x): −ELBO, reconstruction and KL together" if latent else "−log p(x), exact"
     result = [_group(bound, BOUND if latent else PLAIN, figures)]
-    if "baseline" in figures:
-        result.append(_baseline(figures))
+    if figures["baselines"]:
+        result.append(_baselines(figures))
     if figures.get("importance_documents"):
         title = "Importance-weighted bound on −log p(x), {importance_samples} samples, first {importance_documents} "
         result.append(_group((title + "documents").format(**figures), IMPORTANCE, figures))
@@ -95,13 +95,13 @@ def _group(title: str, rows: tuple[Row, ...], figures: dict[str, Any]) -> Group:
     return title, ("",), shown
 
 
-def _baseline(figures: dict[str, Any]) -> Group:
-    baseline = figures["baseline"]
-    kind = "a plain language model" if baseline["latent_size"] == 0 else "another latent model, a bound"
-    own = {**figures, "parameters": baseline["own_parameters"]}
-    shown = [(key, label) for key, label in BASELINE if baseline[key] is not None]
-    rows = [(label, _format(own.get(key)), _format(baseline[key])) for key, label in shown]
-    return f"Beside a baseline on the same text: {kind}", ("this model", "baseline"), rows
+def _baselines(figures: dict[str, Any]) -> Group:
+    models = [figures, *figures["baselines"]]
+    kinds = ["plain LSTM, exact" if model["latent_size"] == 0 else "latent, a bound" for model in models[1:]]
+    heads = [f"{model['name']} ({kind})" for model, kind in zip(models[1:], kinds, strict=True)]
+    found = [(label, [model.get(key) for model in models]) for key, label in BASELINE]
+    rows = [(label, *map(_format, values)) for label, values in found if any(x is not None for x in values[1:])]
+    return "Beside baselines on the same text", ("this model", *heads), rows
 
 
 def _reconstruction(figures: dict[str, Any]) -> Group:

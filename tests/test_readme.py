@@ -50,7 +50,7 @@ def test_evaluation_and_push_commands_are_the_same_in_both_and_run(home, monkeyp
     commands, chinese = (re.findall(pattern, readme.read_text(encoding="utf-8"), flags=re.M) for readme in READMES)
     assert commands == chinese and len(commands) == 5
     monkeypatch.chdir(home)
-    for name in ("mine", "plain"):
+    for name in ("mine", "plain", "wide"):
         shutil.copytree("runs/demo", f"runs/{name}")
     for name in ("mytext.txt", "held_out.txt"):
         shutil.copy("text.txt", name)
@@ -63,7 +63,7 @@ def test_evaluation_and_push_commands_are_the_same_in_both_and_run(home, monkeyp
         small = ["--samples", "2", "--sample-characters", "9"] if "safety" in argv else ["--samples", "2"]
         assert evaluate([*argv, *small]) == 0
     card = (home / "runs" / "mine" / "README.md").read_text(encoding="utf-8")
-    assert "## Evaluation on held_out.txt" in card and "Beside a baseline" in card and "2 samples: the longest" in card
+    assert "## Evaluation on held_out.txt" in card and "Beside baselines" in card and "2 samples: the longest" in card
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)

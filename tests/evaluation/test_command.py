@@ -42,6 +42,24 @@ def test_command_prints_a_table_and_one_json_line(checkpoint, capsys):
     assert "importance_nats" not in figures and figures["prior_loss_per_segment"] is not None
 
 
+def test_baselines_stand_beside_the_model(checkpoint, tmp_path, capsys):
+    tokenizer = BoustroTokenizer.from_pretrained(checkpoint)
+    for name, size in (("narrow", 8), ("wide", 24)):
+        small_model(vocab_size=len(tokenizer), latent_size=0, hidden_size=size).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("narrow", "wide")]
+    flags = ["--data", str(checkpoint / "text.txt"), "--particles", "0", "--output", str(tmp_path)]
+    assert main([str(checkpoint), *flags, "--baseline", *folders]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    figures = json.loads(last)
+    assert main([folders[1], *flags]) == 0
+    alone = json.loads(capsys.readouterr().out.splitlines()[-1])
+    narrow, wide = figures["baselines"]
+    assert (narrow["name"], wide["name"]) == ("narrow", "wide")
+    assert wide["nats_per_character"] == alone["nats_per_character"] and wide["parameters"] == alone["parameters"]
+    assert narrow["parameters"] < wide["parameters"] and "narrow (plain LSTM, exact)" in "\n".join(lines)
+
+
 def test_command_draws_pictures_and_keeps_one_section_in_the_card(checkpoint, tmp_path, capsys):
     (tmp_path / "README.md").write_text("# mine\n", encoding="utf-8")
     flags = ["--data", str(checkpoint / "text.txt"), "--input-mode", "documents", "--max-length", "30"]
