@@ -14,7 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from rensa import RMinHash
+from tqdm.auto import tqdm
 
+from .mapping import BAR_DELAY
 from .ngrams import ngram_hashes
 
 NGRAM = 5  # characters; GPT-3 and RefinedWeb take 5 words, of which five characters are the counterpart in Chinese
@@ -79,7 +81,8 @@ def group_near(rows: np.ndarray, groups: np.ndarray | None = None, threshold: fl
     """
     labels = np.arange(len(rows)) if groups is None else groups.copy()
     firsts = np.flatnonzero(labels == np.arange(len(labels)))
-    pairs = [_pairs_of_band(rows, firsts, band, threshold) for band in range(BANDS)]
+    bands = tqdm(range(BANDS), desc="Finding near copies", unit="band", delay=BAR_DELAY)
+    pairs = [_pairs_of_band(rows, firsts, band, threshold) for band in bands]
     one, other = np.concatenate(pairs).T if pairs else np.zeros((2, 0), dtype=np.int64)
     labels = _connect(labels, one, other)
     return labels[labels]

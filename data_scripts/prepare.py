@@ -57,7 +57,9 @@ class CommandArguments:
     tokenizer: str | None = field(
         default=None, metadata={"help": "Encode with the vocabulary of this checkpoint (folder or Hub id)."}
     )
-    keep_dropped: bool = field(default=False, metadata={"help": "Write dropped rows to OUTPUT/dropped/REASON.jsonl."})
+    keep_dropped: bool = field(
+        default=False, metadata={"help": "Write dropped rows, unredacted, to OUTPUT/dropped/REASON.jsonl."}
+    )
     seed: int = field(default=0, metadata={"help": "Of the choice of documents to hold out."})
 
 

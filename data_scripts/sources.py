@@ -33,11 +33,13 @@ class Source:
 
     Attributes:
         name: what a user calls it.
+        unit: what a row is, "line", "paragraph" or "document".
         key: equal only where the rows are; a streamed dataset of the Hub is known by its name alone.
         rows: reads it from the beginning.
     """
 
     name: str
+    unit: str
     key: str
     rows: Callable[[], Iterator[Row]]
 
@@ -65,7 +67,8 @@ def open_source(args: DataArguments) -> Source:
         return _open_dataset(args)
     text = default_corpus()
     key = _key(text, args.sample_by, args.max_characters)
-    return Source("Python reference topics (pydoc_data.topics)", key, lambda: _read_default(text, args))
+    name = "Python reference topics (pydoc_data.topics)"
+    return Source(name, args.sample_by, key, lambda: _read_default(text, args))
 
 
 def open_files(
@@ -101,7 +104,8 @@ def open_files(
         except Exception as error:
             raise DataError(_describe_unreadable(builder, paths, options, error)) from error
 
-    return Source(name, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
+    unit = args.sample_by if builder == "text" else "document"
+    return Source(name, unit, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
 
 
 def _open_dataset(args: DataArguments) -> Source:
@@ -129,7 +133,7 @@ def _open_dataset(args: DataArguments) -> Source:
         except Exception as error:
             raise DataError(_describe_unloadable(args.dataset_name, error)) from error
 
-    return Source(args.dataset_name, key, read)
+    return Source(args.dataset_name, "document", key, read)
 
 
 def _key(*parts: object) -> str:
