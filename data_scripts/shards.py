@@ -27,7 +27,7 @@ from .errors import DataError
 from .mapping import BAR_DELAY, BATCH_ROWS, progress_bars
 from .reading import Row
 
-SHARD_CHARACTERS = 1 << 22  # of raw text; a worker holds about one shard
+SHARD_CHARACTERS = 1 << 21  # of raw text; a worker holds about one shard
 ROWS = Features({"text": Value("string"), "separator": Value("string")})
 _LIBRARIES = (
     *("ftfy", "regex", "rensa", "rjieba", "detect-secrets", "phonenumberslite", "datasets"),
