@@ -16,6 +16,7 @@ import pandas
 import pyarrow
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets.exceptions import DatasetNotFoundError
+from datasets.utils import logging
 from pyarrow import parquet
 
 from .arguments import DataArguments
@@ -207,10 +208,15 @@ def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str |
 
 @contextmanager
 def _strict_parsers() -> Iterator[None]:
-    with progress_bars(False), warnings.catch_warnings():
-        # pandas only warns when it cuts off the fields that a header does not name
-        warnings.simplefilter("error", pandas.errors.ParserWarning)
-        yield
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # `datasets` logs what it raises, too
+    try:
+        with progress_bars(False), warnings.catch_warnings():
+            # pandas only warns when it cuts off the fields that a header does not name
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _load(builder: str, paths: Sequence[str], **options) -> IterableDataset:

@@ -204,6 +204,7 @@ def test_files_that_are_no_utf8_are_refused_by_name(write, run, content, message
         (["--input", "none.txt", "--colour", "red"], "unrecognized arguments: --colour red; see --help"),
         (["--input", "none.txt", "--config", "none.yaml"], "--config none.yaml cannot be read"),
         (["--input", "none.txt", "--test-fraction", "0.95"], "that leave something to train on"),
+        (["--input", "none.txt", "--tokenizer", "."], "no tokenizer can be loaded from there, expected the folder"),
     ],
 )
 def test_errors_of_the_command(run, tmp_path, monkeypatch, options, message):
