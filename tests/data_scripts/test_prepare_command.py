@@ -66,7 +66,9 @@ def test_a_folder_to_train_from(corpus, run, input_mode):
     assert [path.name for path in sorted((folder / "dropped").iterdir())] == [
         "digits.jsonl", "duplicate.jsonl", "near_duplicate.jsonl",
     ]  # fmt: skip
-    assert "| train |" in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| train |" in card
+    assert f"(median {report['lengths']['median']:,.0f}): 57 of 128 to 255." in card
     assert "## Dropped: digits (1)" in (folder / "report.md").read_text(encoding="utf-8")
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -232,10 +234,11 @@ def test_an_unfinished_folder(tmp_path):
         DataArguments(prepared=str(tmp_path), train_file="a.txt")
 
 
-def test_a_line_of_many_megabytes(write):
-    path = write("a.txt", "长" + "ab" * 1_500_000)
-    data = prepare(DataArguments(train_file=[path], sample_by="line", deduplicate=False))
-    assert data.train.characters + data.validation.characters == 3_000_001
+def test_a_line_of_many_megabytes(write, run):
+    text = "".join(np.random.default_rng(0).choice(list("abcdefgh ，。长江大河"), 2_500_000))
+    report = report_of(run("--input", write("a.txt", text)))
+    assert report["input"] == {"rows": 3, "characters": 2_500_000}
+    assert report["dropped"] == {} and report["train"]["characters"] == 2_250_000
 
 
 def test_a_text_of_which_nothing_is_left(write, run):
