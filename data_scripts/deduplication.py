@@ -21,11 +21,10 @@ from .ngrams import ngram_hashes
 
 NGRAM = 5  # characters; GPT-3 and RefinedWeb take 5 words, of which five characters are the counterpart in Chinese
 PERMUTATIONS = 256
-BANDS = (
-    64  # of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
-)
-# Least estimated similarity of near copies. A text with 5 % of its characters edited has 0.63 to the first, down to 0.5
-# where little of it is unlike the rest; the standard error of the estimate is 0.03.
+# of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
+BANDS = 64
+# Least estimated similarity of near copies. A text with 5 % of its characters edited has 0.63 to the first, down to
+# 0.5 where it repeats itself; the standard error of the estimate is 0.03.
 THRESHOLD = 0.45
 _SEED = 20_240_917  # of the permutations; part of what a signature means
 _ROUNDS = 16
