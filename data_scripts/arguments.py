@@ -129,7 +129,7 @@ class DataArguments:
     )
     near_threshold: float = field(
         default=THRESHOLD,
-        metadata={"help": "Least Jaccard similarity of near copies. 0.5 finds those with 5 %% of edited characters."},
+        metadata={"help": "Least Jaccard similarity of near copies. 0.45 finds those with 5 %% of edited characters."},
     )
     redact: Literal["keep", "replace", "drop"] = field(
         default="keep",

@@ -133,7 +133,7 @@ def opencc_converter(configuration: str) -> Callable[[str], str]:
 
 
 def _fix_mojibake(text: str) -> str:
-    if not is_bad(text):
+    if text.isascii() or not is_bad(text):  # `is_bad` takes long, and ASCII cannot be bad
         return text
     return "\n".join(fix_encoding(line) if is_bad(line) else line for line in text.split("\n"))
 

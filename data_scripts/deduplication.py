@@ -9,37 +9,36 @@ row in memory (measured: docs/data.md); the signatures, 1,024 bytes a row, may l
 """
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 from rensa import RMinHash
+from tqdm.auto import tqdm
 
+from .mapping import BAR_DELAY
 from .ngrams import ngram_hashes
 
 NGRAM = 5  # characters; GPT-3 and RefinedWeb take 5 words, of which five characters are the counterpart in Chinese
 PERMUTATIONS = 256
-BANDS = (
-    64  # of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
-)
-THRESHOLD = 0.5  # least similarity of near copies; a text with 5 % of its characters edited has 0.63 to the first
+# of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
+BANDS = 64
+# Least estimated similarity of near copies. A text with 5 % of its characters edited has 0.63 to the first, down to
+# 0.5 where it repeats itself; the standard error of the estimate is 0.03.
+THRESHOLD = 0.45
 _SEED = 20_240_917  # of the permutations; part of what a signature means
 _ROUNDS = 16
 _PAIRS = 1 << 14  # compared at a time
-_SPACES = re.compile(r"\s+")
 
 
 def normal_form(text: str) -> str:
     """The text as copies are compared: compatibility characters folded, white space as single blanks."""
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", text)).strip()
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def fingerprint(text: str) -> int:
     """64 bits that are equal for texts of equal normal form (two others agree with a chance of 2**-64)."""
-    return int.from_bytes(
-        hashlib.blake2b(normal_form(text).encode("utf-8"), digest_size=8).digest(), "little", signed=True
-    )
+    return _hash(normal_form(text))
 
 
 def signatures(texts: Sequence[str]) -> np.ndarray:
@@ -48,18 +47,15 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
     The share of equal values of two rows estimates the Jaccard similarity of the sets. A text shorter than five
     characters is one element by itself, so that it is like its equals alone.
     """
-    if not len(texts):
-        return np.zeros((0, PERMUTATIONS), dtype=np.uint32)
-    hashes, bounds = ngram_hashes([normal_form(text) for text in texts], NGRAM)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, bounds, PERMUTATIONS, _SEED)
-    return np.array(matrix.to_rows(), dtype=np.uint32)
+    return _sign([normal_form(text) for text in texts])
 
 
 def mark_batch(batch: dict, near: bool = True) -> dict:
     """For `datasets.map(batched=True)` on "text": "fingerprint" (int64) and, if `near`, "signature" (1,024 bytes)."""
-    marks = {"fingerprint": [fingerprint(text) for text in batch["text"]]}
+    forms = [normal_form(text) for text in batch["text"]]
+    marks = {"fingerprint": [_hash(form) for form in forms]}
     if near:
-        marks["signature"] = [row.tobytes() for row in signatures(batch["text"])]
+        marks["signature"] = [row.tobytes() for row in _sign(forms)]
     return marks
 
 
@@ -86,10 +82,23 @@ def group_near(rows: np.ndarray, groups: np.ndarray | None = None, threshold: fl
     """
     labels = np.arange(len(rows)) if groups is None else groups.copy()
     firsts = np.flatnonzero(labels == np.arange(len(labels)))
-    pairs = [_pairs_of_band(rows, firsts, band, threshold) for band in range(BANDS)]
+    bands = tqdm(range(BANDS), desc="Finding near copies", unit="band", delay=BAR_DELAY)
+    pairs = [_pairs_of_band(rows, firsts, band, threshold) for band in bands]
     one, other = np.concatenate(pairs).T if pairs else np.zeros((2, 0), dtype=np.int64)
     labels = _connect(labels, one, other)
     return labels[labels]
+
+
+def _hash(form: str) -> int:
+    return int.from_bytes(hashlib.blake2b(form.encode("utf-8"), digest_size=8).digest(), "little", signed=True)
+
+
+def _sign(forms: Sequence[str]) -> np.ndarray:
+    if not len(forms):
+        return np.zeros((0, PERMUTATIONS), dtype=np.uint32)
+    hashes, bounds = ngram_hashes(forms, NGRAM)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, bounds, PERMUTATIONS, _SEED)
+    return np.array(matrix.to_rows(), dtype=np.uint32)
 
 
 def _pairs_of_band(rows: np.ndarray, firsts: np.ndarray, band: int, threshold: float) -> np.ndarray:

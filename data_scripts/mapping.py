@@ -1,4 +1,4 @@
-"""`datasets.map` as every step here uses it: batched, in memory, without a bar where there is no waiting."""
+"""`datasets.map` in memory, batched; and when a bar shows the progress: not where there is no waiting."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from datasets import Dataset
 BATCH_ROWS = 256  # a row may be a whole file
 ROWS_FOR_A_BAR = 20_000
 BYTES_FOR_A_BAR = 50 << 20
+BAR_DELAY = 5.0  # seconds: no bar where there is no waiting
 
 
 @contextmanager

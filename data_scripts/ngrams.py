@@ -19,11 +19,12 @@ def ngram_hashes(texts: Sequence[str], n: int) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.array([len(text) for text in padded])
     if not len(codes):
         return np.zeros(0, dtype=np.uint64), np.zeros(1, dtype=np.int64)
-    places = len(codes) - n + 1
-    hashes = np.zeros(places, dtype=np.uint64)
-    for offset in range(n):
-        hashes = (hashes ^ codes[offset : offset + places]) * _FACTOR
+    hashes, width = codes, 1
+    while width < n:  # two n-grams that overlap or meet make up a wider one
+        step = min(width, n - width)
+        hashes = (hashes[:-step] * _FACTOR ^ hashes[step:]) * _FACTOR
         hashes ^= hashes >> _SHIFT
+        width += step
     counts = lengths - n + 1
     # an n-gram that reaches over the end of its text belongs to none
     within = np.arange(counts.sum()) + np.repeat(np.cumsum(lengths) - lengths - np.cumsum(counts) + counts, counts)

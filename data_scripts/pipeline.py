@@ -49,7 +49,7 @@ KEPT, PERSONAL_DATA, DUPLICATE, NEAR_DUPLICATE, HELD_OUT = (
     "held_out",
 )
 REASONS = (
-    *(KEPT, "empty", "too_short", "too_long", "symbols", "digits", "few_letters", "repeated_lines", "repeated_ngrams"),
+    *(KEPT, "empty", "too_short", "symbols", "digits", "few_letters", "repeated_lines", "repeated_ngrams"),
     *("boilerplate", "language", "blocklist", PERSONAL_DATA, DUPLICATE, NEAR_DUPLICATE, HELD_OUT),
 )
 CLEANED = Features({**ROWS, "changes": List(Value("string")), "raw_characters": Value("int32")})

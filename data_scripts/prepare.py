@@ -57,7 +57,9 @@ class CommandArguments:
     tokenizer: str | None = field(
         default=None, metadata={"help": "Encode with the vocabulary of this checkpoint (folder or Hub id)."}
     )
-    keep_dropped: bool = field(default=False, metadata={"help": "Write dropped rows to OUTPUT/dropped/REASON.jsonl."})
+    keep_dropped: bool = field(
+        default=False, metadata={"help": "Write dropped rows, unredacted, to OUTPUT/dropped/REASON.jsonl."}
+    )
     seed: int = field(default=0, metadata={"help": "Of the choice of documents to hold out."})
 
 
@@ -220,7 +222,10 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"--tokenizer {source}: no tokenizer could be loaded from there ({error}).") from error
+        raise DataError(
+            f"--tokenizer {source}: no tokenizer can be loaded from there, expected the folder or Hub id of a "
+            "checkpoint with a tokenizer.json."
+        ) from error
 
 
 def _stored_key(folder: Path) -> str | None:

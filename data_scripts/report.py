@@ -10,7 +10,6 @@ import regex
 from matplotlib.figure import Figure
 
 from .arguments import DataArguments
-from .files import builder_for, find_files
 from .pipeline import REASONS, Part, Result, dropped, select_rows
 from .redaction import redact
 from .shards import Shard, numbers
@@ -51,7 +50,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
     name = result.parts["train"].source.name
     if args.train_file or Path(name).exists():  # not where it lies on this machine
         name = ", ".join(Path(file).name for file in args.train_file or [name])
-    report = {"name": name, "input_mode": args.input_mode, "sample_by": _rows_are(args)}
+    report = {"name": name, "input_mode": args.input_mode, "sample_by": result.parts["train"].source.unit}
     for name, part in result.parts.items():
         kept = numbers(part.judged, "characters")[part.kept]
         facts = {
@@ -110,6 +109,8 @@ def card_section(report: dict) -> str:
         lines.append(f"- Rows changed by cleaning: {_listed(report['changes'])}.")
     if report.get("redactions"):
         lines.append(f"- Personal data and secrets found and replaced or dropped: {_listed(report['redactions'])}.")
+    if report.get("lengths"):
+        lines.append(f"- {_rows_by_length(report['lengths'])}")
     if report.get("scripts"):
         shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report["scripts"].items())[:SHOWN_SCRIPTS])
         lines.append(f"- Characters of the training text: {shares}.")
@@ -224,12 +225,6 @@ def _lengths(result: Result) -> dict:
     }
 
 
-def _rows_are(args: DataArguments) -> str:
-    """What a row is: a unit of plain text, or whatever a row of another format holds."""
-    plain = not args.dataset_name and (not args.train_file or builder_for(find_files(args.train_file)) == "text")
-    return args.sample_by if plain else "document"
-
-
 def _mode(report: dict) -> str:
     unit = {"line": "lines", "paragraph": "paragraphs", "document": "whole files or rows"}[report["sample_by"]]
     return f"{'one stream' if report['input_mode'] == 'stream' else 'documents'}, rows are {unit}"
@@ -241,6 +236,12 @@ def _in_and_out(report: dict, prefix: str = "") -> str:
         f"{read['rows']:,} rows of {read['characters']:,} characters read, "
         f"{kept['rows']:,} rows of {kept['characters']:,} characters kept."
     )
+
+
+def _rows_by_length(lengths: dict) -> str:
+    counts = zip(lengths["at_least"], lengths["rows"], strict=True)
+    shown = ", ".join(f"{rows:,} of {size:,} to {2 * size - 1:,}" for size, rows in counts if rows)
+    return f"Rows by length in characters (median {lengths['median']:,.0f}): {shown}."
 
 
 def _drops(counts: dict[str, int]) -> str:

@@ -30,8 +30,14 @@ _IN_NUMBER = rf"[\p{{WB=MidNum}}\p{{WB=MidNumLet}}\p{{WB=Single_Quote}}]{_MARKS}
 _LETTERS = rf"{_LETTER}(?:(?:{_IN_WORD})?{_LETTER})*+"  # WB5 to WB7
 _DIGITS = rf"{_DIGIT}(?:(?:{_IN_NUMBER})?{_DIGIT})*+"  # WB8, WB11, WB12
 _WORD = rf"(?:(?:{_LETTERS}|{_DIGITS})++|(?:{_KATAKANA})++)"  # WB9, WB10, WB13
-_SPAN = regex.compile(
-    rf"""
+# The commonest spans, found twice as fast by what follows them: no mark, joiner or letter that would make them longer.
+_PLAIN_SPAN = r"""
+    [A-Za-z]++ (?= [ \n,;!?] )
+    | [ ] (?= [!-~\u4e00-\u9fff] )
+    | [\u4e00-\u9fff]++ (?= [、。！，？] )
+    | [,;!?、。！，？] (?= [ \n!-~\u4e00-\u9fff] )
+"""
+_ANY_SPAN = rf"""
     (?: \s++ (?: (?<! [\r\n\v\f\x85\u2028\u2029] ) {_MARKS} )?  # WB3a, WB3d, for any white space
       | \p{{Script=Han}}++ {_MARKS}
       | (?:{_JOINER})*+ {_WORD} (?: (?:{_JOINER})++ {_WORD} )*+ (?:{_JOINER})*+  # WB13a, WB13b
@@ -40,9 +46,8 @@ _SPAN = regex.compile(
       | . {_MARKS}
     )
     (?: (?<= \u200d ) \p{{Extended_Pictographic}} {_MARKS} )*+  # WB3c
-    """,
-    regex.VERBOSE | regex.DOTALL | regex.VERSION1,
-)
+"""
+_SPAN = regex.compile(f"{_PLAIN_SPAN} | {_ANY_SPAN}", regex.VERBOSE | regex.DOTALL | regex.VERSION1)
 _HAN_RUN = regex.compile(r"\p{Script=Han}{2,}")
 
 
@@ -75,8 +80,9 @@ def word_starts(text: str, segmenter: Segmenter = rjieba.cut) -> np.ndarray:
     Args:
         segmenter: cuts runs of Han characters, and is given nothing else.
     """
+    lengths = np.fromiter(map(len, _SPAN.findall(text)), dtype=np.int64)
     flags = np.zeros(len(text), dtype=np.uint8)
-    flags[[span.start() for span in _SPAN.finditer(text)]] = 1
+    flags[np.cumsum(lengths) - lengths] = 1
     _segment_han(text, flags, segmenter)
     return flags
 

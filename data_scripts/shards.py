@@ -24,11 +24,10 @@ from tqdm.auto import tqdm
 from boustro import tokenization_boustro
 
 from .errors import DataError
-from .mapping import BATCH_ROWS, progress_bars
+from .mapping import BAR_DELAY, BATCH_ROWS, progress_bars
 from .reading import Row
 
-SHARD_CHARACTERS = 1 << 22  # of raw text; a worker holds about one shard
-BAR_DELAY = 5.0  # seconds: no bar where there is no waiting
+SHARD_CHARACTERS = 1 << 21  # of raw text; a worker holds about one shard
 ROWS = Features({"text": Value("string"), "separator": Value("string")})
 _LIBRARIES = (
     *("ftfy", "regex", "rensa", "rjieba", "detect-secrets", "phonenumberslite", "datasets"),

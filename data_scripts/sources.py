@@ -16,6 +16,7 @@ import pandas
 import pyarrow
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets.exceptions import DatasetNotFoundError
+from datasets.utils import logging
 from pyarrow import parquet
 
 from .arguments import DataArguments
@@ -33,11 +34,13 @@ class Source:
 
     Attributes:
         name: what a user calls it.
+        unit: what a row is, "line", "paragraph" or "document".
         key: equal only where the rows are; a streamed dataset of the Hub is known by its name alone.
         rows: reads it from the beginning.
     """
 
     name: str
+    unit: str
     key: str
     rows: Callable[[], Iterator[Row]]
 
@@ -65,7 +68,8 @@ def open_source(args: DataArguments) -> Source:
         return _open_dataset(args)
     text = default_corpus()
     key = _key(text, args.sample_by, args.max_characters)
-    return Source("Python reference topics (pydoc_data.topics)", key, lambda: _read_default(text, args))
+    name = "Python reference topics (pydoc_data.topics)"
+    return Source(name, args.sample_by, key, lambda: _read_default(text, args))
 
 
 def open_files(
@@ -101,7 +105,8 @@ def open_files(
         except Exception as error:
             raise DataError(_describe_unreadable(builder, paths, options, error)) from error
 
-    return Source(name, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
+    unit = args.sample_by if builder == "text" else "document"
+    return Source(name, unit, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
 
 
 def _open_dataset(args: DataArguments) -> Source:
@@ -129,7 +134,7 @@ def _open_dataset(args: DataArguments) -> Source:
         except Exception as error:
             raise DataError(_describe_unloadable(args.dataset_name, error)) from error
 
-    return Source(args.dataset_name, key, read)
+    return Source(args.dataset_name, "document", key, read)
 
 
 def _key(*parts: object) -> str:
@@ -203,10 +208,15 @@ def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str |
 
 @contextmanager
 def _strict_parsers() -> Iterator[None]:
-    with progress_bars(False), warnings.catch_warnings():
-        # pandas only warns when it cuts off the fields that a header does not name
-        warnings.simplefilter("error", pandas.errors.ParserWarning)
-        yield
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # `datasets` logs what it raises, too
+    try:
+        with progress_bars(False), warnings.catch_warnings():
+            # pandas only warns when it cuts off the fields that a header does not name
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _load(builder: str, paths: Sequence[str], **options) -> IterableDataset:

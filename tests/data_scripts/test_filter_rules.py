@@ -22,7 +22,6 @@ CHINESE = "老人走到河边，看见一只红帆的小船，船上没有人，
         (Length(), " 字 ", None),
         (Length(min_characters=3), " ab ", "too_short"),
         (Length(min_characters=3), "三个字", None),
-        (Length(max_characters=3), "四个字呢", "too_long"),
         (Characters(), "# # # title # and # more # of # it", "symbols"),
         (Characters(), "and … then … he … went … off …", "symbols"),
         (Characters(), "12.5 13.7 2024 1999 row 77 88 99", "digits"),

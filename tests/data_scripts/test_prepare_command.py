@@ -66,7 +66,9 @@ def test_a_folder_to_train_from(corpus, run, input_mode):
     assert [path.name for path in sorted((folder / "dropped").iterdir())] == [
         "digits.jsonl", "duplicate.jsonl", "near_duplicate.jsonl",
     ]  # fmt: skip
-    assert "| train |" in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| train |" in card
+    assert f"(median {report['lengths']['median']:,.0f}): 57 of 128 to 255." in card
     assert "## Dropped: digits (1)" in (folder / "report.md").read_text(encoding="utf-8")
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -204,6 +206,7 @@ def test_files_that_are_no_utf8_are_refused_by_name(write, run, content, message
         (["--input", "none.txt", "--colour", "red"], "unrecognized arguments: --colour red; see --help"),
         (["--input", "none.txt", "--config", "none.yaml"], "--config none.yaml cannot be read"),
         (["--input", "none.txt", "--test-fraction", "0.95"], "that leave something to train on"),
+        (["--input", "none.txt", "--tokenizer", "."], "no tokenizer can be loaded from there, expected the folder"),
     ],
 )
 def test_errors_of_the_command(run, tmp_path, monkeypatch, options, message):
@@ -231,10 +234,11 @@ def test_an_unfinished_folder(tmp_path):
         DataArguments(prepared=str(tmp_path), train_file="a.txt")
 
 
-def test_a_line_of_many_megabytes(write):
-    path = write("a.txt", "长" + "ab" * 1_500_000)
-    data = prepare(DataArguments(train_file=[path], sample_by="line", deduplicate=False))
-    assert data.train.characters + data.validation.characters == 3_000_001
+def test_a_line_of_many_megabytes(write, run):
+    text = "".join(map(chr, np.random.default_rng(0).integers(0x4E00, 0x9000, 1_100_000)))
+    report = report_of(run("--input", write("a.txt", text)))
+    assert report["input"] == {"rows": 2, "characters": 1_100_000}
+    assert report["dropped"] == {} and report["train"]["characters"] == 990_000
 
 
 def test_a_text_of_which_nothing_is_left(write, run):

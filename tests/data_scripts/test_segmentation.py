@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+import regex
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boustro.data_scripts import segmentation
 from boustro.data_scripts.segmentation import word_starts, word_starts_of_rows
 
 
@@ -37,6 +39,17 @@ def test_words(words):
 def test_rows_are_segmented_as_if_alone(texts):
     expected = np.concatenate([word_starts(text) for text in texts])
     np.testing.assert_array_equal(word_starts_of_rows(texts), expected)
+
+
+SEPARATE = regex.compile(segmentation._ANY_SPAN, regex.VERBOSE | regex.DOTALL | regex.VERSION1)
+
+
+@given(
+    st.text(st.characters(codec="utf-8") | st.sampled_from("abZ1_ \n\t,;!?.:'、。，中国々é\u0301\u200d👩"), min_size=1)
+)
+@settings(max_examples=500)
+def test_plain_spans_are_those_of_the_rules(text):
+    assert segmentation._SPAN.findall(text) == SEPARATE.findall(text)
 
 
 @given(st.text(st.characters(codec=None), min_size=1))

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 
 import datasets
@@ -149,6 +150,14 @@ def test_a_bad_line_of_json(write, tmp_path, line, fault, streaming):
     write("z.jsonl", jsonl({"text": "one"}) + "\n" + line + "\n" + jsonl({"text": "four"}))
     with pytest.raises(DataError, match=f"z.jsonl, {fault}"):
         load(train_file=str(tmp_path / "*.jsonl"), streaming=streaming, max_characters=99)
+
+
+def test_a_parser_says_nothing_beside_the_error(write, monkeypatch):
+    logged = []
+    monkeypatch.setattr(logging.Logger, "handle", lambda self, record: logged.append(record.getMessage()))
+    with pytest.raises(DataError, match="no valid JSON"):
+        load(train_file=write("a.jsonl", '{"text": "one"}\n{"text":\n'))
+    assert logged == []
 
 
 @pytest.mark.parametrize(
