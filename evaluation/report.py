@@ -99,6 +99,8 @@ def _baseline(figures: dict[str, Any]) -> Group:
     baseline = figures["baseline"]
     kind = "a plain language model" if baseline["latent_size"] == 0 else "another latent model, a bound"
     own = {**figures, "parameters": baseline["own_parameters"]}
+    if baseline["latent_size"] == 0 and "particle_nats" in figures:
+        baseline = {**baseline, "particle_nats": baseline["nats_per_character"]}  # exact: there is nothing to tighten
     shown = [(key, label) for key, label in BASELINE if baseline[key] is not None]
     rows = [(label, _format(own.get(key)), _format(baseline[key])) for key, label in shown]
     return f"Beside a baseline on the same text: {kind}", ("this model", "baseline"), rows
@@ -157,7 +159,7 @@ def card_section(
         lines = ("text", original), ("own latent", own), ("another's", other), ("prior", drawn)
         parts.append(fenced("\n".join(f"{label + ':':12}{text}" for label, text in lines)))
     if samples:
-        parts.append("### Samples\n\nThe first ones at temperature 1, not chosen.")
+        parts.append("### Samples at temperature 1\n\nThe first ones, not chosen.")
     parts += [fenced(sample) for sample in samples[:SHOWN_TEXTS]]
     return "\n\n".join(parts)
 
