@@ -14,6 +14,8 @@ def draw_alignment(path: Path, weights: np.ndarray, characters: list[str]) -> No
 
     A character for which no font is installed is labelled by its place, counted from 0.
     """
+    from matplotlib.font_manager import FontProperties
+
     figure = new_figure(10, 9)
     axes = figure.subplots()
     image = axes.imshow(weights, cmap="viridis", vmin=0, aspect="equal")
@@ -24,7 +26,7 @@ def draw_alignment(path: Path, weights: np.ndarray, characters: list[str]) -> No
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(range(len(shown)), shown)
         for tick, label in zip(axis.get_ticklabels(), labels, strict=True):
-            tick.set(font=fonts.get(label), fontsize=8)
+            tick.set_fontproperties(FontProperties(fname=fonts.get(label), size=8))
     axes.set(xlabel="place of the plan", ylabel="character to be written", title="alignment in one segment")
     save_figure(figure, path)
 
@@ -69,25 +71,31 @@ def principal_components(means: torch.Tensor) -> tuple[np.ndarray, list[float]]:
     return points.numpy(), shares.tolist()
 
 
-def fonts_for(labels: Iterable[str]) -> dict[str, Path]:
+def fonts_for(labels: Iterable[str]) -> dict[str, str]:
     """A font file for each label: matplotlib's own, else that of an installed one which has the most of the rest.
 
     Labels that neither has are left out.
     """
-    from matplotlib.font_manager import FontManager, findfont
+    from matplotlib.font_manager import findfont
 
-    labels = set(labels)
-    found = dict.fromkeys(_drawable(labels, own := findfont("DejaVu Sans")), Path(own))
+    labels, own = set(labels), findfont("DejaVu Sans")
+    found = dict.fromkeys(_drawable(labels, own), own)
     if rest := labels - found.keys():
-        # a new manager, for matplotlib keeps a list that knows nothing of fonts installed later
-        fonts = FontManager().ttflist
-        fonts.sort(key=lambda font: (font.style != "normal", font.weight != 400, font.fname))
-        # fonts called "last resort" have a box for every character
-        files = [font.fname for font in fonts if "lastresort" not in font.fname.lower()]
-        drawable = {file: _drawable(rest, file) for file in files}
+        drawable = {file: _drawable(rest, file) for file in installed_fonts()}
         best = max(drawable, key=lambda file: len(drawable[file]))
-        found |= dict.fromkeys(drawable[best], Path(best))
+        found |= dict.fromkeys(drawable[best], best)
     return found
+
+
+def installed_fonts() -> list[str]:
+    """The files of the fonts that matplotlib can draw with, upright ones of normal weight first."""
+    from matplotlib.font_manager import FontManager
+
+    # a new manager, for matplotlib keeps a list that knows nothing of fonts installed later
+    fonts = FontManager().ttflist
+    fonts.sort(key=lambda font: (font.style != "normal", font.weight != 400, font.fname))
+    # fonts called "last resort" have a box for every character
+    return [font.fname for font in fonts if "lastresort" not in font.fname.lower()]
 
 
 def _drawable(labels: set[str], file: str) -> set[str]:
