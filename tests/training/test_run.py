@@ -89,12 +89,12 @@ def test_the_card_has_no_hole_and_valid_metadata(finished):
 
 @pytest.mark.parametrize(("script", "prompt"), [("Latin", "The "), ("Han", "明月照")])
 def test_the_snippets_of_the_card_run(script, prompt, finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(finished.parent)
-    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(finished, "model"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     metrics["data"]["scripts"] = {script: 0.8}
-    arguments = run.parse_arguments([f"--output-dir={finished}"])
-    report.write_card(tmp_path, arguments, metrics, [])
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    report.write_card(folder, run.parse_arguments([f"--output-dir={folder}"]), metrics, [])
+    text = (folder / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     assert len(snippets) == 3
     for snippet in snippets:
