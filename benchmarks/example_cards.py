@@ -4,9 +4,9 @@ r"""Makes the example cards of docs/examples: trains, evaluates, measures what i
         --output docs/examples
 
 The last tenth of each text is held out, at most 120,000 characters. Each text takes two trainings: `--minutes` for the
-model of the card, in whose training text canaries are planted, and for its matched baseline, a plain language model, as
-many steps with as many parameters. Their folders stay in `--runs`; a training that is finished there is not repeated.
-Prints a table and, as the last line, a JSON object with the figures of both cards.
+model of the card, in whose training text canaries are planted, and for its matched baseline, a plain language model
+of as many parameters, as many steps. Their folders stay in `--runs`; a training that is finished there is not
+repeated. Prints a table and, as the last line, a JSON object with the figures of both cards.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def make_card(name: str, text: Path, options: argparse.Namespace) -> dict:
 
 
 def split(text: Path, folder: Path, name: str) -> tuple[Path, Path]:
-    """What is before the end of a text, and the end, a tenth of it or `MOST_HELD_OUT`, from a line's start on; files."""
+    """Files of a text without its last tenth, or `MOST_HELD_OUT` if that is less, and of that, cut at a line's end."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = text.read_text(encoding="utf-8")
     cut = whole.index("\n", max(len(whole) * 9 // 10, len(whole) - MOST_HELD_OUT)) + 1
