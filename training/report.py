@@ -83,7 +83,7 @@ def plot_curves(output_dir: Path, history: list[dict[str, Any]]) -> None:
     latent.plot(steps, _with_gaps(kl), "s-", markersize=3, label="KL (validation)")
     latent.plot(steps, _with_gaps(swap), "^-", markersize=3, label="lost by swapping latents")
     latent.set(xlabel="step", ylabel="nats per segment", title="latent")
-    latent.legend(loc="lower right")
+    latent.legend(loc="upper right")
     weight = latent.twinx()
     weight.plot(steps, [entry["kl_weight"] for entry in history], "--", color="grey", linewidth=1)
     weight.set(ylabel="weight of the KL", ylim=(0, 1.05))
