@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from boustro.training.arguments import parse_arguments
 from boustro.training.checkpoint import RunState
 from boustro.training.loop import TrainingLoop
 from boustro.training.run import build_accelerator, build_batches, build_model, score_while_training
+
+TRAIN_SCRIPT = Path(__file__).parent.parent / "train.py"
 
 
 @dataclass
@@ -70,6 +74,17 @@ def prepare_loop(
         state=RunState(),
     )
     return loop, data
+
+
+def train_folder(folder: Path, flags: list[str]) -> dict[str, Any]:
+    """Runs train.py with these options into a folder, unless it holds the finished run; returns its metrics."""
+    metrics = folder / "metrics.json"
+    if not metrics.is_file():
+        flags = [*flags, "--output-dir", str(folder), *(["--overwrite-output-dir"] if folder.exists() else [])]
+        # a process of its own, whose peak of memory is that of the training
+        if code := subprocess.run([sys.executable, str(TRAIN_SCRIPT), *flags]).returncode:
+            raise SystemExit(code)
+    return json.loads(metrics.read_text(encoding="utf-8"))
 
 
 def take_step(loop: TrainingLoop) -> int:

@@ -257,11 +257,13 @@ def compare_samples(subject: Subject, samples: list[str]) -> dict[str, dict]:
 
 def draw_pictures(subject: Subject, folder: Path, figures: dict, posteriors: Posteriors) -> list[str]:
     """alignment.png, latent_map.png and unit_kl.png; returns the names of those that were drawn."""
-    values, label = posteriors.characters, "characters of the segment"
-    if values.min() == values.max():
-        values, label = posteriors.words, "words that start in the segment"
+    values, label = posteriors.words, "words, marks and spaces that start in the segment"
+    if subject.documents:
+        values, label = posteriors.characters, "characters of the document"
     draw_latent_map(folder / "latent_map.png", posteriors.mean, values, label)
-    draw_unit_kl(folder / "unit_kl.png", figures["unit_kl"])
+    config = subject.model.config
+    mixture = config.latent_prior == "conditional" and config.prior_components > 1
+    draw_unit_kl(folder / "unit_kl.png", figures["unit_kl"], mixture)
     batch = next(iter(subject.rows()), None)
     if batch is None:
         return ["latent_map.png", "unit_kl.png"]

@@ -1,5 +1,6 @@
 """PNG pictures of what a model does with a text: alignment, map of the latents, KL of each unit."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,23 @@ VISIBLE = {"\n": "⏎", " ": "␣", "\t": "⇥"}
 
 
 def draw_alignment(path: Path, weights: np.ndarray, characters: list[str]) -> None:
-    """A heat map of alignment weights (P, P): rows are the characters being written, columns places of the plan."""
-    figure = new_figure(8, 7)
+    """A heat map of alignment weights (P, P): rows are the characters being written, columns places of the plan.
+
+    A character for which no font is installed is labelled by its place, counted from 0.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    figure = new_figure(10, 9)
     axes = figure.subplots()
     image = axes.imshow(weights, cmap="viridis", vmin=0, aspect="equal")
     figure.colorbar(image, label="weight")
-    labels = [_visible(character) for character in characters]
-    axes.set_xticks(range(len(labels)), labels, fontsize=5)
-    axes.set_yticks(range(len(labels)), labels, fontsize=5)
+    labels = [VISIBLE.get(character, character) for character in characters]
+    fonts = fonts_for(labels)
+    shown = [label if label in fonts else str(place) for place, label in enumerate(labels)]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(range(len(shown)), shown)
+        for tick, label in zip(axis.get_ticklabels(), labels, strict=True):
+            tick.set_fontproperties(FontProperties(fname=fonts.get(label), size=8))
     axes.set(xlabel="place of the plan", ylabel="character to be written", title="alignment in one segment")
     save_figure(figure, path)
 
@@ -33,12 +43,18 @@ def draw_latent_map(path: Path, means: torch.Tensor, values: torch.Tensor, label
     save_figure(figure, path)
 
 
-def draw_unit_kl(path: Path, kl: list[float]) -> None:
-    """Bars of the KL of each latent unit, in nats per segment, the largest first."""
+def draw_unit_kl(path: Path, kl: list[float], mixture: bool) -> None:
+    """Bars of the KL of each latent unit by itself, in nats per segment, the largest first.
+
+    Under a `mixture` as prior they are estimates and do not add up to the KL of all units; the title says so.
+    """
     figure = new_figure(8, 4)
     axes = figure.subplots()
+    title = "KL of each latent unit by itself"
+    title += "\nestimates: under a mixture as prior they do not add up to the whole KL" if mixture else ""
     axes.bar(range(1, len(kl) + 1), sorted(kl, reverse=True))
-    axes.set(xlabel="latent unit, by its KL", ylabel="nats per segment", title="KL of each latent unit")
+    axes.set(xlabel="latent unit, by its KL", ylabel="nats per segment", title=title)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, path)
 
 
@@ -55,12 +71,39 @@ def principal_components(means: torch.Tensor) -> tuple[np.ndarray, list[float]]:
     return points.numpy(), shares.tolist()
 
 
-def _visible(character: str) -> str:
-    """The character, if the font of the labels has it, else a box."""
-    from matplotlib.font_manager import findfont, get_font
+def fonts_for(labels: Iterable[str]) -> dict[str, str]:
+    """A font file for each label: matplotlib's own, else that of an installed one which has the most of the rest.
 
-    character = VISIBLE.get(character, character)
-    return character if get_font(findfont("DejaVu Sans")).get_char_index(ord(character[0])) else "□"
+    Labels that neither has are left out.
+    """
+    from matplotlib.font_manager import findfont
+
+    labels, own = set(labels), findfont("DejaVu Sans")
+    found = dict.fromkeys(_drawable(labels, own), own)
+    if rest := labels - found.keys():
+        drawable = {file: _drawable(rest, file) for file in installed_fonts()}
+        best = max(drawable, key=lambda file: len(drawable[file]))
+        found |= dict.fromkeys(drawable[best], best)
+    return found
+
+
+def installed_fonts() -> list[str]:
+    """The files of the fonts that matplotlib can draw with, upright ones of normal weight first."""
+    from matplotlib.font_manager import FontManager
+
+    # a new manager, for matplotlib keeps a list that knows nothing of fonts installed later
+    fonts = FontManager().ttflist
+    fonts.sort(key=lambda font: (font.style != "normal", font.weight != 400, font.fname))
+    # fonts called "last resort" have a box for every character
+    return [font.fname for font in fonts if "lastresort" not in font.fname.lower()]
+
+
+def _drawable(labels: set[str], file: str) -> set[str]:
+    """The labels all of whose characters a font has."""
+    from matplotlib.font_manager import get_font
+
+    font = get_font(file)
+    return {label for label in labels if all(font.get_char_index(ord(character)) for character in label)}
 
 
 def new_figure(width: float, height: float):

@@ -29,7 +29,8 @@ with `python -m boustro.evaluation`."""
 
 def hardware(device: torch.device) -> str:
     """The processor or GPU that a run used, in words."""
-    cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    threads = torch.get_num_threads()
+    cores = f"{threads} {'thread' if threads == 1 else 'threads'} of {os.cpu_count()} cores"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {platform.system()} {platform.machine()}"
     return (
@@ -82,7 +83,7 @@ def plot_curves(output_dir: Path, history: list[dict[str, Any]]) -> None:
     latent.plot(steps, _with_gaps(kl), "s-", markersize=3, label="KL (validation)")
     latent.plot(steps, _with_gaps(swap), "^-", markersize=3, label="lost by swapping latents")
     latent.set(xlabel="step", ylabel="nats per segment", title="latent")
-    latent.legend(loc="lower right")
+    latent.legend(loc="upper right")
     weight = latent.twinx()
     weight.plot(steps, [entry["kl_weight"] for entry in history], "--", color="grey", linewidth=1)
     weight.set(ylabel="weight of the KL", ylim=(0, 1.05))
@@ -105,11 +106,18 @@ from transformers import pipeline
 
 model_id = "{model_path}"
 rewrite = pipeline("reconstruct", model=model_id, trust_remote_code=True)
-print(rewrite("A text to be written anew", max_new_tokens=50)["text"])
+print(rewrite("{text}", max_new_tokens=50)["text"])
 between = pipeline("interpolate", model=model_id, trust_remote_code=True)
-print(between(("One text", "The other"), steps=5, max_new_tokens=50)["texts"])
+print(between(({pair}), steps=5, max_new_tokens=50)["texts"])
 ```
 """
+# what the snippets give the model, by the script of its training text
+LATIN_SNIPPETS = {
+    "prompts": '"The ", "A longer prompt "',
+    "text": "A text to be written anew",
+    "pair": '"One text", "The other"',
+}
+HAN_SNIPPETS = {"prompts": '"春", "明月照"', "text": "明月照山，清风入怀。", "pair": '"春去秋来", "花落水流"'}
 PLAIN_SUMMARY = """\
 A character-level LSTM language model. It is a boustro model without a latent: embedding, LSTM layers, softmax."""
 
@@ -125,11 +133,13 @@ def card_fields(output_dir: Path, arguments: Arguments, metrics: dict[str, Any],
     """The values of the template's placeholders."""
     validation, model = metrics["validation"], metrics["model"]
     latent = model["latent_size"] > 0
+    path, snippets = model_path(output_dir, arguments), _snippets(metrics["data"])
     return {
         "metadata": card_metadata(output_dir, arguments, metrics).to_yaml(),
         "name": _model_name(output_dir, arguments),
-        "model_path": model_path(output_dir, arguments),
-        "latent_usage": LATENT_USAGE.format(model_path=model_path(output_dir, arguments)) if latent else "",
+        "model_path": path,
+        "prompts": snippets["prompts"],
+        "latent_usage": LATENT_USAGE.format(model_path=path, **snippets) if latent else "",
         "boustro_version": metrics["versions"]["boustro"],
         "code_files": _code_files(output_dir),
         "parameters": f"{metrics['parameters']:,}",
@@ -197,6 +207,11 @@ def model_path(output_dir: Path, arguments: Arguments) -> str:
 def _model_name(output_dir: Path, arguments: Arguments) -> str:
     name = hub_name(arguments.hub, output_dir) if arguments.train.push_to_hub else output_dir.resolve().name
     return name.split("/")[-1]
+
+
+def _snippets(data: dict[str, Any]) -> dict[str, str]:
+    shares = data["scripts"]
+    return HAN_SNIPPETS if shares.get("Han", 0) > shares.get("Latin", 0) else LATIN_SNIPPETS
 
 
 def _code_files(output_dir: Path) -> str:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from boustro.data_scripts.batches import StreamBatches
-from boustro.training import run
+from boustro.training import report, run
 from boustro.training.precision import has_bf16
 from boustro.training.run import main
 from tests.hub_server import card_errors
@@ -87,14 +87,19 @@ def test_the_card_has_no_hole_and_valid_metadata(finished):
     assert f"{figures['nats_per_character']:.4f}" in text
 
 
-def test_the_snippets_of_the_card_run(finished, monkeypatch, capsys):
-    monkeypatch.chdir(finished.parent)
-    text = (finished / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("script", "prompt"), [("Latin", "The "), ("Han", "明月照")])
+def test_the_snippets_of_the_card_run(script, prompt, finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(finished, "model"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics["data"]["scripts"] = {script: 0.8}
+    report.write_card(folder, run.parse_arguments([f"--output-dir={folder}"]), metrics, [])
+    text = (folder / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     assert len(snippets) == 3
     for snippet in snippets:
         exec(re.sub(r"max_new_tokens=\d+", "max_new_tokens=5", snippet), {})
-    assert "The " in capsys.readouterr().out
+    assert prompt in capsys.readouterr().out
 
 
 def test_the_card_has_every_section_and_says_what_was_not_measured(finished):
