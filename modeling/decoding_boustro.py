@@ -32,7 +32,9 @@ class CharacterStep:
         self.embedding = backbone.embedding.weight
         # a table of what every id adds to the gates pays where more characters than ids are to come
         self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
-        self.context = _cells(backbone.context, cache.context_state, linear, self.embedding if self.reads_ids else None)
+        self.context = _cells(
+            backbone.context, cache.context_state, linear, self.embedding if self.reads_ids else None
+        )
         self.generator = _cells(backbone.generator, cache.generator_state, linear)
         self.head = linear(model.lm_head.weight, model.lm_head.bias)
         self.planner = getattr(backbone, "planner", None)
@@ -41,8 +43,9 @@ class CharacterStep:
             # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
             query = alignment.key.weight.float().t() @ alignment.query.weight.float()
             self.query = linear((query * cache.plan.shape[-1] ** -0.5).to(state.dtype))
-            self.distance_bias, self.max_distance = alignment.distance_bias, alignment.max_distance
-            self.place, self.segment, self.plan = int(cache.position[0]), cache.segment, cache.plan
+            self.distance_bias, self.max_distance = alignment.distance_bias.float(), alignment.max_distance
+            self.place, self.segment = int(cache.position[0]), cache.segment
+            self._hold(cache.plan)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """The next logits, (B, V), after the characters `ids` (B,)."""
@@ -71,15 +74,18 @@ class CharacterStep:
     def _aligned(self, context):
         """The aligned plan (B, Hb) for this place; a new segment is planned first where one starts."""
         if self.place == 0:
-            self.plan = self.planner.plan_segment(context[:, None], self.segment, self.inputs)
+            self._hold(self.planner.plan_segment(context[:, None], self.segment, self.inputs))
             self.segment = self.segment + 1
         # Alignment.forward for one query
-        first = self.max_distance - self.place
-        bias = self.distance_bias[first : first + self.length]
-        score = torch.baddbmm(bias, self.query(context)[:, None], self.plan.transpose(1, 2))
-        weights = score.softmax(-1, dtype=torch.float32).to(self.plan.dtype)
+        bias = self.distance_bias.narrow(0, self.max_distance - self.place, self.length)
+        score = torch.baddbmm(bias, self.query(context).float()[:, None], self.keys)
         self.place = (self.place + 1) % self.length
-        return torch.bmm(weights, self.plan)[:, 0]
+        return torch.bmm(score.softmax(-1), self.memory)[:, 0].to(context.dtype)
+
+    def _hold(self, plan):
+        """Small products of a batch are faster in float32, whatever the weights are."""
+        self.plan, self.memory = plan, plan.float()
+        self.keys = self.memory.transpose(1, 2)
 
 
 # characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
@@ -92,7 +98,7 @@ def _packing_helps(state):
         return False
     if state.dtype is torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return state.dtype is torch.float32 and len(state) > 1
+    return state.dtype is torch.float32
 
 
 def _plain(weight, bias=None):
@@ -154,20 +160,28 @@ class _LibraryCell:
 
 class _Cell:
     r"""
-    An LSTM cell with one product, of inputs and state, for all gates; its state (h, c), each (B, H), moves on in
-    place. With `embedding` (V, E) it reads ids (B,), whose share in the gates is looked up in a table (V, 4H).
+    An LSTM cell with one product, of inputs and state, for all gates. With `embedding` (V, E) it reads ids (B,), whose
+    share in the gates is looked up in a table (V, 4H). `hidden` is h (B, H); it moves on in place.
+
+    On a CPU a sigmoid takes a sixth of the time of a tanh, so tanh x = 1 − 2σ(−2x) is used: −2 is a factor of the
+    candidate's weights, and c is kept as −2c, in float32 at least.
     """
 
     def __init__(self, layer, state, linear, embedding=None):
-        self.hidden, self.memory = state
+        self.hidden, memory = state
+        self.scaled_memory = -2 * memory.to(torch.promote_types(memory.dtype, torch.float32))
         self.gates, self.table = None, None
-        bias = _sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0)
+        bias = _scale_candidate(layer.bias_ih_l0 + layer.bias_hh_l0)
         if embedding is None:
-            weight = torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)
-            self.product = linear(_sigmoids_first(weight), bias)
+            self.product = linear(_scale_candidate(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)), bias)
         else:
-            self.table = F.linear(embedding, _sigmoids_first(layer.weight_ih_l0), bias)
-            self.product = linear(_sigmoids_first(layer.weight_hh_l0))
+            self.table = F.linear(embedding, _scale_candidate(layer.weight_ih_l0.clone()), bias)
+            self.product = linear(_scale_candidate(layer.weight_hh_l0.clone()))
+
+    @property
+    def memory(self):
+        """c (B, H)."""
+        return (self.scaled_memory / -2).to(self.hidden.dtype)
 
     def __call__(self, *inputs):
         """h (B, H) after the character whose parts `inputs` are."""
@@ -175,25 +189,21 @@ class _Cell:
             gates = self.product(torch.cat((*inputs, self.hidden), 1))
         else:
             gates = self.product(self.hidden, self.table.index_select(0, inputs[0]))
+        gates = gates.to(self.scaled_memory.dtype)
         if gates is not self.gates:
-            self._view(gates)
-        self.sigmoids.sigmoid_()
-        self.candidate.tanh_()
-        self.memory.mul_(self.forget).addcmul_(self.admit, self.candidate)
-        return torch.tanh(self.memory, out=self.hidden).mul_(self.emit)
-
-    def _view(self, gates):
-        """Names the parts of gates (B, 4H)."""
-        size = self.memory.shape[1]
-        self.gates = gates
-        self.sigmoids, self.candidate = gates.split((3 * size, size), 1)
-        self.admit, self.forget, self.emit = self.sigmoids.chunk(3, 1)
+            self.gates = gates
+            self.admit, self.forget, self.candidate, self.emit = gates.chunk(4, 1)
+        gates.sigmoid_()
+        # c ← forget · c + admit · (1 − 2 candidate), h = emit · (1 − 2 σ(−2c))
+        memory = self.scaled_memory.mul_(self.forget).addcmul_(self.admit, self.candidate, value=4)
+        squashed = memory.add_(self.admit, alpha=-2).sigmoid()
+        return torch.addcmul(self.emit, self.emit, squashed, value=-2, out=self.hidden)
 
 
-def _sigmoids_first(gates):
-    """Gates (4H, …) in the order i, f, o, g, so that one sigmoid serves the first three."""
-    i, f, g, o = gates.detach().chunk(4)
-    return torch.cat([i, f, o, g])
+def _scale_candidate(gates):
+    """Gates (4H, …) in the order i, f, g, o with g times −2, in place."""
+    gates.chunk(4)[2].mul_(-2)
+    return gates
 
 
 def shares_place(cache: BoustroCache, mask: torch.Tensor | None, new: int, prompted: bool) -> bool:
@@ -273,7 +283,7 @@ def _draw(probabilities):
     # the race of exponential clocks in multinomial, without its several passes of checks
     largest, tokens = probabilities.div_(torch.empty_like(probabilities).exponential_()).max(-1)
     if any(value != value for value in largest.tolist()):
-        raise RuntimeError("A character has no probability: the logits or a logits processor gave nan, or −inf for all.")
+        raise RuntimeError("A character has no probability: the logits or a logits processor gave nan or only −inf.")
     return tokens
 
 
