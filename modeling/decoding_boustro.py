@@ -41,14 +41,14 @@ class CharacterStep:
         if self.planner is not None:
             alignment, self.length = self.planner.alignment, self.planner.segment_length
             # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
-            query = alignment.key.weight.float().t() @ alignment.query.weight.float()
+            query = _wide(alignment.key.weight).t() @ _wide(alignment.query.weight)
             self.query = linear((query * cache.plan.shape[-1] ** -0.5).to(state.dtype))
-            self.distance_bias, self.max_distance = alignment.distance_bias.float(), alignment.max_distance
+            self.distance_bias, self.max_distance = _wide(alignment.distance_bias), alignment.max_distance
             self.place, self.segment = int(cache.position[0]), cache.segment
             self._hold(cache.plan)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """The next logits, (B, V), after the characters `ids` (B,)."""
+        """The next logits, (B, V), after the characters `ids` (B,); good until the next call."""
         context = ids if self.reads_ids else F.embedding(ids, self.embedding)
         for cell in self.context:
             context = cell(context)
@@ -78,14 +78,19 @@ class CharacterStep:
             self.segment = self.segment + 1
         # Alignment.forward for one query
         bias = self.distance_bias.narrow(0, self.max_distance - self.place, self.length)
-        score = torch.baddbmm(bias, self.query(context).float()[:, None], self.keys)
+        score = torch.baddbmm(bias, _wide(self.query(context))[:, None], self.keys)
         self.place = (self.place + 1) % self.length
-        return torch.bmm(score.softmax(-1), self.memory)[:, 0].to(context.dtype)
+        return torch.bmm(score.softmax(-1), self.values)[:, 0].to(context.dtype)
 
     def _hold(self, plan):
-        """Small products of a batch are faster in float32, whatever the weights are."""
-        self.plan, self.memory = plan, plan.float()
-        self.keys = self.memory.transpose(1, 2)
+        # a product for each row is faster in float32, whatever the weights are
+        self.plan, self.values = plan, _wide(plan)
+        self.keys = self.values.transpose(1, 2)
+
+
+def _wide(x):
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 # characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
@@ -102,7 +107,7 @@ def _packing_helps(state):
 
 
 def _plain(weight, bias=None):
-    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other; always into the same buffer."""
+    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other, always into the same buffer."""
     weight, buffer = weight.detach().t(), weight.new_empty(0)
 
     def linear(x, other=bias):
@@ -169,7 +174,7 @@ class _Cell:
 
     def __init__(self, layer, state, linear, embedding=None):
         self.hidden, memory = state
-        self.scaled_memory = -2 * memory.to(torch.promote_types(memory.dtype, torch.float32))
+        self.scaled_memory = -2 * _wide(memory)
         self.gates, self.table = None, None
         bias = _scale_candidate(layer.bias_ih_l0 + layer.bias_hh_l0)
         if embedding is None:
