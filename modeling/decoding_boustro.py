@@ -263,7 +263,10 @@ def _decode(
     text = _Text(ids, stopping_criteria.max_length)
     while True:
         logits = logits.to(copy=kept_logits is not None, dtype=torch.float32)
-        scores = logits_processor(text.ids, logits) if logits_processor else logits
+        scores = logits
+        # `LogitsProcessorList` would look every processor's signature up again
+        for processor in logits_processor:
+            scores = processor(text.ids, scores)
         if kept_scores is not None:
             kept_scores.append(scores)
         if kept_logits is not None:
