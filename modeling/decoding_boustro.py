@@ -1,5 +1,7 @@
 """The fast decoding loop: one character costs what its arithmetic costs."""
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,7 +30,7 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-        linear = _packed if characters >= PACKING_PAYS and _packing_helps(state) else _plain
+        linear = partial(_linear, len(state), characters)
         self.embedding = backbone.embedding.weight
         # a table of what every id adds to the gates pays where more characters than ids are to come
         self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
@@ -95,15 +97,18 @@ def _wide(x):
 
 # characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
 PACKING_PAYS = 32
+# multiplications of a float32 product from which on it gains more by that than a call of oneDNN costs (12 µs)
+PACKED_PRODUCT = 2**18
 
 
-def _packing_helps(state):
-    """Whether products with `state` (B, layers, H) are faster with weights in oneDNN's own layout."""
-    if state.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if state.dtype is torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return state.dtype is torch.float32
+def _linear(rows, characters, weight, bias=None):
+    """The product of so many rows with a weight, in the faster layout for so many characters."""
+    packs = characters >= PACKING_PAYS and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if weight.dtype is torch.bfloat16:
+        packs = packs and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        packs = packs and weight.dtype is torch.float32 and rows * weight.numel() > PACKED_PRODUCT
+    return (_packed if packs else _plain)(weight, bias)
 
 
 def _plain(weight, bias=None):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TextIteratorStreamer
 
-from boustro import BoustroTokenizer, generation_boustro
+from boustro import BoustroTokenizer, decoding_boustro, generation_boustro
 from boustro.decoding_boustro import PACKING_PAYS, CharacterStep, _draw
 from boustro.planning_boustro import PlanInputs
 from tests.conftest import random_ids, small_model
@@ -60,6 +60,7 @@ def test_the_fast_loop_gives_the_ids_of_the_stock_loop(changes, arguments, monke
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("rows", [1, 4])
 def test_so_do_weights_that_are_laid_out_anew_for_many_characters(changes, rows, monkeypatch):
+    monkeypatch.setattr(decoding_boustro, "PACKED_PRODUCT", 0)
     model, ids = small_model(**changes), random_ids(rows, 6)
     options = {"do_sample": True, "top_k": 0, "max_new_tokens": PACKING_PAYS + 8}
     fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
