@@ -1,7 +1,5 @@
 """The fast decoding loop: one character costs what its arithmetic costs."""
 
-from functools import partial
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -30,7 +28,10 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-        linear = partial(_linear, len(state), characters)
+
+        def linear(weight, bias=None):
+            return _linear(weight, bias, len(state), characters)
+
         self.embedding = backbone.embedding.weight
         # a table of what every id adds to the gates pays where more characters than ids are to come
         self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
@@ -101,7 +102,7 @@ PACKING_PAYS = 32
 PACKED_PRODUCT = 2**18
 
 
-def _linear(rows, characters, weight, bias=None):
+def _linear(weight, bias, rows, characters):
     """The product of so many rows with a weight, in the faster layout for so many characters."""
     packs = characters >= PACKING_PAYS and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
     if weight.dtype is torch.bfloat16:
