@@ -6,12 +6,16 @@ Sampling (temperature 1, nothing cut off) of 256 new characters after 32 of the 
 of the presets `small` and `base`, with random weights: speed does not depend on what the weights have learnt. `floor`
 is the least that such a model can cost: embedding, an `nn.LSTMCell` for each layer of boustro's context and generator,
 softmax and draw, in a Python loop with nothing else. `llama`, `gpt2` and `mamba` are models of transformers with as
-many parameters (4 layers; the width that comes nearest), sampled by their own `generate()`. All models take turns,
-`--rounds` times; figures are medians. `x_best` is boustro over the best of the three (target: at least 5), `x_floor`
-boustro over the floor (target: at least 0.7). `first_ms` is the time to the first character after a prompt of 4,000
-characters, for boustro and Llama. Everything on one device in its default number format.
+many parameters (4 layers; the width that comes nearest), sampled by their own `generate()`. Every model is measured in
+float32 and, where the device multiplies in it, in bfloat16. All models take turns, `--rounds` times; figures are
+medians.
+
+`x_best` is boustro in one format over the best of the three in either format (target: at least 5), `x_floor` boustro
+over the floor in the same format (target: at least 0.7). `first_ms` is the time to the first character after a prompt
+of 4,000 characters, for boustro and Llama. `--presets small` measures that size alone.
 """
 
+import copy
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +28,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from benchmarks.common import clock, parser, print_json, print_table
 from boustro import BoustroConfig, BoustroForCausalLM, BoustroTokenizer
+from boustro.training.precision import has_bf16
 
 PRESETS = ("small", "base")
 BATCHES = (1, 64)
 PROMPT, NEW, LONG_PROMPT = 32, 256, 4_000
 LAYERS = 4  # of each peer
+PEERS = ("llama", "gpt2", "mamba")
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
@@ -126,42 +132,51 @@ def seconds(run: Callable, ids: torch.Tensor, new: int, device: str) -> float:
     return clock(device) - start
 
 
-def measure(options, preset: str, ids: torch.Tensor, vocab_size: int) -> dict[str, dict[str, float]]:
-    """One row for every model of this size."""
+def formats(device: str) -> dict[str, torch.dtype]:
+    """The number formats that `device` multiplies in."""
+    found = {"float32": torch.float32}
+    return found | {"bfloat16": torch.bfloat16} if has_bf16(torch.device(device)) else found
+
+
+def measure(options, preset: str, ids: torch.Tensor, vocab_size: int) -> dict[str, dict[str, dict[str, float]]]:
+    """For every number format, a row for every model of this size."""
     torch.manual_seed(0)
     config = boustro_config(preset, vocab_size)
     boustro = BoustroForCausalLM(config).eval()
     models = {"boustro": boustro, "floor": BareCells(config), **peers(boustro.num_parameters(), vocab_size)}
     runs, rows = {}, {}
-    for name, model in models.items():
-        model.to(options.device)
-        runs[name] = model.generate if name == "floor" else generator(model)
-        rows[name] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+    for number_format, dtype in formats(options.device).items():
+        rows[number_format] = {}
+        for name, model in models.items():
+            model = copy.deepcopy(model).to(options.device, dtype)
+            runs[number_format, name] = model.generate if name == "floor" else generator(model)
+            rows[number_format][name] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     for batch in BATCHES:
         prompt = ids[:PROMPT].repeat(batch, 1).to(options.device)
-        times = {name: [] for name in runs}
+        times = {key: [] for key in runs}
         for turn in range(options.rounds + 1):
-            for name, run in runs.items():
+            for key, run in runs.items():
                 taken = seconds(run, prompt, NEW if turn else 16, options.device)
                 if turn:  # the first turn warms up
-                    times[name].append(batch * NEW / taken)
-        for name, values in times.items():
-            rows[name][f"batch_{batch}"] = statistics.median(values)
-    for name in ("boustro", "llama"):
-        prompt = ids[:LONG_PROMPT][None].to(options.device)
-        times = [seconds(runs[name], prompt, 1, options.device) for _ in range(options.rounds + 1)]
-        rows[name]["first_ms"] = 1000 * statistics.median(times[1:])
+                    times[key].append(batch * NEW / taken)
+        for (number_format, name), values in times.items():
+            rows[number_format][name][f"batch_{batch}"] = statistics.median(values)
+    prompt = ids[:LONG_PROMPT][None].to(options.device)
+    for number_format, name in runs:
+        if name in ("boustro", "llama"):
+            run = runs[number_format, name]
+            times = [seconds(run, prompt, 1, options.device) for _ in range(options.rounds + 1)]
+            rows[number_format][name]["first_ms"] = 1000 * statistics.median(times[1:])
     return rows
 
 
-def quotients(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    """boustro over the best model of transformers and over the floor, at each batch size."""
-    found = {}
-    for batch in BATCHES:
-        speed = {name: row[f"batch_{batch}"] for name, row in rows.items()}
-        best = max(speed[name] for name in ("llama", "gpt2", "mamba"))
-        found[f"x_best_batch_{batch}"] = speed["boustro"] / best
-        found[f"x_floor_batch_{batch}"] = speed["boustro"] / speed["floor"]
+def quotients(rows: dict[str, dict[str, dict[str, float]]], number_format: str) -> dict[str, float]:
+    """boustro over the best model of transformers in any format and over the floor in its own, at each batch size."""
+    found, own = {}, rows[number_format]
+    for name in (f"batch_{batch}" for batch in BATCHES):
+        best = max(by_model[peer][name] for by_model in rows.values() for peer in PEERS)
+        found[f"x_best_{name}"] = own["boustro"][name] / best
+        found[f"x_floor_{name}"] = own["boustro"][name] / own["floor"][name]
     return found
 
 
@@ -169,24 +184,23 @@ def main() -> None:
     """Prints a row for every model and size, then the JSON line."""
     arguments = parser("generation", __doc__, "a text file of at least 4,000 characters, for the prompts")
     arguments.add_argument("--rounds", type=int, default=3, help="Turns of every model.")
+    arguments.add_argument("--presets", nargs="+", choices=PRESETS, default=PRESETS)
     options = arguments.parse_args()
     text = Path(options.data).read_text(encoding="utf-8")[:100_000]
     tokenizer = BoustroTokenizer.train_from_iterator([text])
     ids = torch.tensor(tokenizer(text[:LONG_PROMPT]).input_ids)[:LONG_PROMPT]
     table, result = {}, {}
-    for preset in PRESETS:
+    for preset in options.presets:
         rows = measure(options, preset, ids, len(tokenizer))
-        table |= {f"{preset}: {name}": row for name, row in rows.items()}
-        result[preset] = {**rows, **quotients(rows)}
+        result[preset] = {name: by_model | quotients(rows, name) for name, by_model in rows.items()}
+        for number_format, by_model in rows.items():
+            table |= {f"{preset} {number_format}: {name}": row for name, row in by_model.items()}
     print_table(table)
-    for preset in PRESETS:
-        print(preset, ", ".join(f"{name} {result[preset][name]:.2f}" for name in quotients_names()))
+    for preset, by_format in result.items():
+        for number_format, found in by_format.items():
+            figures = (f"{name} {value:.2f}" for name, value in found.items() if name.startswith("x_"))
+            print(f"{preset} {number_format}:", ", ".join(figures))
     print_json(result, rounds=options.rounds, device=options.device)
-
-
-def quotients_names() -> list[str]:
-    """The names of the quotients, in order."""
-    return [f"x_{of}_batch_{batch}" for batch in BATCHES for of in ("best", "floor")]
 
 
 if __name__ == "__main__":

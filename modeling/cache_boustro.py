@@ -15,6 +15,7 @@ class BoustroCache:
         plan: (B, S, Hb), the backward decoder's states for the segment under way, in text order.
         position: (B,), the place of the next character in its segment; 0 means that a new segment starts.
         segment: (B,), how many segments have been started.
+        context_ahead: (B, T, H), what the context LSTM made of the next T characters, where it has read them already.
     """
 
     is_compileable = False
@@ -30,6 +31,7 @@ class BoustroCache:
         self.plan: torch.Tensor | None = None
         self.position: torch.Tensor | None = None
         self.segment: torch.Tensor | None = None
+        self.context_ahead: torch.Tensor | None = None
         self.seen_tokens = 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -38,7 +40,7 @@ class BoustroCache:
 
     def update(self, context_state, generator_state, plan, new_tokens: int) -> None:
         """Moves on by a call's `new_tokens` characters; `plan` is the planner's output, None in a plain model."""
-        self.context_state, self.generator_state = context_state, generator_state
+        self.context_state, self.generator_state, self.context_ahead = context_state, generator_state, None
         if plan is not None:
             self.plan, self.position, self.segment = plan.plan, plan.position, plan.segment
         self.seen_tokens += new_tokens

@@ -1,12 +1,14 @@
 """Whole characters in generation: bytes that would leave half a character are not drawn."""
 
+from itertools import chain
+
 import torch
 from transformers import LogitsProcessor
 
 # BoustroTokenizer gives the bytes 0x00 to 0xFF these ids
 FIRST_BYTE_ID = 3
 LAST_BYTE_ID = FIRST_BYTE_ID + 255
-FIRST_LEAD_ID = FIRST_BYTE_ID + 0xC2  # of characters of several bytes
+LEADS = frozenset(range(FIRST_BYTE_ID + 0xC2, LAST_BYTE_ID + 1))  # ids that begin a character of several bytes
 
 # What may come next, as ranges of bytes and the state each leads to (Unicode Standard 17.0, table 3-7); state 0 stands
 # between characters.
@@ -67,7 +69,7 @@ class WholeCharacters(LogitsProcessor):
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
         between = self.between[max(room, 0)]
         tail = input_ids[:, 1 - LONGEST :]
-        if not bool(((tail >= FIRST_LEAD_ID) & (tail <= LAST_BYTE_ID)).any()):
+        if LEADS.isdisjoint(chain.from_iterable(tail.tolist())):
             return scores + between
         state = torch.full_like(tail[:, 0], BETWEEN)
         for ids in tail.unbind(1):

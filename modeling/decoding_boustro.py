@@ -12,8 +12,8 @@ from .planning_boustro import PlanInputs
 class CharacterStep:
     r"""
     `BoustroForCausalLM.forward` for one character a row, from a cache's state and without the work a general call
-    needs: fused cells in place of sequences, keys of the plan made once a segment, and a place in the segment that is
-    an ordinary number, because it is the same in all rows.
+    needs: fused cells on buffers made once in place of sequences, and a place in the segment that is an ordinary
+    number, because it is the same in all rows.
 
     `step(ids)`: (B,) → logits (B, V). `write_back()` moves the cache on by the steps taken.
 
@@ -28,36 +28,47 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-        linear = _packed if characters >= PACKING_PAYS and _packing_helps(state) else _plain
+
+        def linear(weight, bias=None):
+            return _linear(weight, bias, len(state), characters)
+
         self.embedding = backbone.embedding.weight
         # a table of what every id adds to the gates pays where more characters than ids are to come
         self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
-        self.context = _cells(backbone.context, linear, self.embedding if self.reads_ids else None)
-        self.generator = _cells(backbone.generator, linear)
+        self.context = _cells(
+            backbone.context, cache.context_state, linear, self.embedding if self.reads_ids else None
+        )
+        self.generator = _cells(backbone.generator, cache.generator_state, linear)
         self.head = linear(model.lm_head.weight, model.lm_head.bias)
-        self.context_state, self.generator_state = _unbind(cache.context_state), _unbind(cache.generator_state)
         self.planner = getattr(backbone, "planner", None)
         if self.planner is not None:
-            self.alignment, self.length = self.planner.alignment, self.planner.segment_length
-            self.scale = cache.plan.shape[-1] ** -0.5
+            alignment, self.length = self.planner.alignment, self.planner.segment_length
+            # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
+            query = _wide(alignment.key.weight).t() @ _wide(alignment.query.weight)
+            self.query = linear((query * cache.plan.shape[-1] ** -0.5).to(state.dtype))
+            self.distance_bias, self.max_distance = _wide(alignment.distance_bias), alignment.max_distance
             self.place, self.segment = int(cache.position[0]), cache.segment
             self._hold(cache.plan)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """The next logits, (B, V), after the characters `ids` (B,)."""
-        characters = ids if self.reads_ids else F.embedding(ids, self.embedding)
-        context = _through(self.context, (characters,), self.context_state)
+        """The next logits, (B, V), after the characters `ids` (B,); good until the next call."""
+        context = ids if self.reads_ids else F.embedding(ids, self.embedding)
+        for cell in self.context:
+            context = cell(context)
         hidden = context
         if self.generator:
             inputs = (context,) if self.planner is None else (context, self._aligned(context))
-            hidden = _through(self.generator, inputs, self.generator_state) + context
+            for cell in self.generator:
+                hidden = cell(*inputs)
+                inputs = (hidden,)
+            hidden = hidden + context
         self.taken += 1
         return self.head(hidden)
 
     def write_back(self) -> None:
         """Writes the state reached into the cache."""
         cache = self.cache
-        cache.context_state, cache.generator_state = _bind(self.context_state), _bind(self.generator_state)
+        cache.context_state, cache.generator_state = _states(self.context), _states(self.generator)
         cache.seen_tokens += self.taken
         if self.planner is not None:
             cache.plan, cache.segment = self.plan.clone(), self.segment.clone()
@@ -68,35 +79,52 @@ class CharacterStep:
         if self.place == 0:
             self._hold(self.planner.plan_segment(context[:, None], self.segment, self.inputs))
             self.segment = self.segment + 1
-        # Alignment.forward for one query whose keys are at hand
-        query = F.linear(context, self.alignment.query.weight)[:, None]
-        first = self.alignment.max_distance - self.place
-        bias = self.alignment.distance_bias[first : first + self.length]
-        score = torch.baddbmm(bias, query, self.keys, alpha=self.scale)
-        weights = score.softmax(-1, dtype=torch.float32).to(self.plan.dtype)
+        # Alignment.forward for one query
+        bias = self.distance_bias.narrow(0, self.max_distance - self.place, self.length)
+        score = torch.baddbmm(bias, _wide(self.query(context))[:, None], self.keys)
         self.place = (self.place + 1) % self.length
-        return torch.bmm(weights, self.plan)[:, 0]
+        return torch.bmm(score.softmax(-1), self.values)[:, 0].to(context.dtype)
 
     def _hold(self, plan):
-        self.plan, self.keys = plan, self.alignment.key(plan).transpose(1, 2)
+        # a product for each row is faster in float32, whatever the weights are
+        self.plan, self.values = plan, _wide(plan)
+        self.keys = self.values.transpose(1, 2)
+
+
+def _wide(x):
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 # characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
 PACKING_PAYS = 32
+# multiplications of a float32 product from which on it gains more by that than a call of oneDNN costs (12 µs)
+PACKED_PRODUCT = 2**18
 
 
-def _packing_helps(state):
-    """Whether products with `state` (B, layers, H) are faster with weights in oneDNN's own layout."""
-    if state.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if state.dtype is torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return state.dtype is torch.float32 and len(state) > 1
+def _linear(weight, bias, rows, characters):
+    """The product of so many rows with a weight, in the faster layout for so many characters."""
+    packs = characters >= PACKING_PAYS and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if weight.dtype is torch.bfloat16:
+        packs = packs and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        packs = packs and weight.dtype is torch.float32 and rows * weight.numel() > PACKED_PRODUCT
+    return (_packed if packs else _plain)(weight, bias)
 
 
 def _plain(weight, bias=None):
-    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other."""
-    return lambda x, other=None: F.linear(x, weight, bias) if other is None else torch.addmm(other, x, weight.t())
+    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other, always into the same buffer."""
+    weight, buffer = weight.detach().t(), weight.new_empty(0)
+
+    def linear(x, other=bias):
+        nonlocal buffer
+        if len(buffer) != len(x):
+            buffer = x.new_empty(len(x), weight.shape[1])
+        if other is None:
+            return torch.mm(x, weight, out=buffer)
+        return torch.addmm(other, x, weight, out=buffer)
+
+    return linear
 
 
 def _packed(weight, bias=None):
@@ -111,72 +139,82 @@ def _packed(weight, bias=None):
     return linear
 
 
-def _cells(stack, linear, embedding=None):
-    """A cell for each layer of an `LSTMStack`: (inputs, (h, c)) → (h, c); with `embedding` the first one reads ids."""
-    # a GPU has a kernel for the whole cell
-    if any(layer.weight_hh_l0.device.type != "cpu" for layer in stack.layers):
-        return [_library_cell(layer) for layer in stack.layers]
-    if embedding is None:
-        return [_fused_cell(layer, linear) for layer in stack.layers]
-    first, *others = stack.layers
-    return [_first_cell(first, linear, embedding), *(_fused_cell(layer, linear) for layer in others)]
+def _cells(stack, state, linear, embedding=None):
+    """A cell for each layer of an `LSTMStack`, from `state` on; with `embedding` the first one reads ids."""
+    cells = []
+    for i, layer in enumerate(stack.layers):
+        before = tuple(part[:, i].clone() for part in state)
+        if layer.weight_hh_l0.device.type != "cpu":
+            cells.append(_LibraryCell(layer, before))
+        else:
+            cells.append(_Cell(layer, before, linear, embedding if i == 0 else None))
+    return cells
 
 
-def _library_cell(layer):
-    weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+def _states(cells):
+    """The pair (h, c) of cells, each (B, layers, H), as a cache holds it."""
+    return tuple(torch.stack(part, 1) for part in zip(*((c.hidden, c.memory) for c in cells), strict=True)) or None
 
-    def cell(inputs, state):
+
+class _LibraryCell:
+    """A GPU has a kernel for the whole cell."""
+
+    def __init__(self, layer, state):
+        self.weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        self.hidden, self.memory = state
+
+    def __call__(self, *inputs):
         x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
-        return torch.lstm_cell(x, state, *weights)
-
-    return cell
-
-
-def _fused_cell(layer, linear):
-    """A cell with one product, of inputs and state, for all gates."""
-    weight = _sigmoids_first(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1))
-    product = linear(weight, _sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0))
-    return lambda inputs, state: _move(product(torch.cat((*inputs, state[0]), 1)), state[1])
+        self.hidden, self.memory = torch.lstm_cell(x, (self.hidden, self.memory), *self.weights)
+        return self.hidden
 
 
-def _first_cell(layer, linear, embedding):
-    """The cell of the lowest layer for ids (B,), whose share in the gates is looked up in a table (V, 4H)."""
-    bias = _sigmoids_first(layer.bias_ih_l0 + layer.bias_hh_l0)
-    table = F.linear(embedding, _sigmoids_first(layer.weight_ih_l0), bias)
-    product = linear(_sigmoids_first(layer.weight_hh_l0))
-    return lambda inputs, state: _move(product(state[0], F.embedding(inputs[0], table)), state[1])
+class _Cell:
+    r"""
+    An LSTM cell with one product, of inputs and state, for all gates. With `embedding` (V, E) it reads ids (B,), whose
+    share in the gates is looked up in a table (V, 4H). `hidden` is h (B, H); it moves on in place.
+
+    On a CPU a sigmoid takes a sixth of the time of a tanh, so tanh x = 1 − 2σ(−2x) is used: −2 is a factor of the
+    candidate's weights, and c is kept as −2c, in float32 at least.
+    """
+
+    def __init__(self, layer, state, linear, embedding=None):
+        self.hidden, memory = state
+        self.scaled_memory = -2 * _wide(memory)
+        self.gates, self.table = None, None
+        bias = _scale_candidate(layer.bias_ih_l0 + layer.bias_hh_l0)
+        if embedding is None:
+            self.product = linear(_scale_candidate(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)), bias)
+        else:
+            self.table = F.linear(embedding, _scale_candidate(layer.weight_ih_l0.clone()), bias)
+            self.product = linear(_scale_candidate(layer.weight_hh_l0.clone()))
+
+    @property
+    def memory(self):
+        """c (B, H)."""
+        return (self.scaled_memory / -2).to(self.hidden.dtype)
+
+    def __call__(self, *inputs):
+        """h (B, H) after the character whose parts `inputs` are."""
+        if self.table is None:
+            gates = self.product(torch.cat((*inputs, self.hidden), 1))
+        else:
+            gates = self.product(self.hidden, self.table.index_select(0, inputs[0]))
+        gates = gates.to(self.scaled_memory.dtype)
+        if gates is not self.gates:
+            self.gates = gates
+            self.admit, self.forget, self.candidate, self.emit = gates.chunk(4, 1)
+        gates.sigmoid_()
+        # c ← forget · c + admit · (1 − 2 candidate), h = emit · (1 − 2 σ(−2c))
+        memory = self.scaled_memory.mul_(self.forget).addcmul_(self.admit, self.candidate, value=4)
+        squashed = memory.add_(self.admit, alpha=-2).sigmoid()
+        return torch.addcmul(self.emit, self.emit, squashed, value=-2, out=self.hidden)
 
 
-def _sigmoids_first(gates):
-    """Gates (4H, …) in the order i, f, o, g, so that one sigmoid serves the first three."""
-    i, f, g, o = gates.chunk(4)
-    return torch.cat([i, f, o, g])
-
-
-def _move(gates, memory):
-    """The next (h, c), each (B, H), from gates (B, 4H) in the order i, f, o, g."""
-    size = memory.shape[1]
-    i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, 1)
-    memory = torch.addcmul(f * memory, i, gates[:, 3 * size :].tanh_())
-    return o * memory.tanh(), memory
-
-
-def _through(cells, inputs, state):
-    """Output (B, H) of the cells one after another; `state`, a list of pairs (h, c), moves on in place."""
-    for i, cell in enumerate(cells):
-        state[i] = cell(inputs, state[i])
-        inputs = (state[i][0],)
-    return inputs[0]
-
-
-def _unbind(state):
-    return list(zip(*(part.unbind(1) for part in state), strict=True))
-
-
-def _bind(state):
-    if not state:
-        return None
-    return tuple(torch.stack(part, 1) for part in zip(*state, strict=True))
+def _scale_candidate(gates):
+    """Gates (4H, …) in the order i, f, g, o with g times −2, in place."""
+    gates.chunk(4)[2].mul_(-2)
+    return gates
 
 
 def shares_place(cache: BoustroCache, mask: torch.Tensor | None, new: int, prompted: bool) -> bool:
@@ -231,12 +269,15 @@ def _decode(
     text = _Text(ids, stopping_criteria.max_length)
     while True:
         logits = logits.to(copy=kept_logits is not None, dtype=torch.float32)
-        scores = logits_processor(text.ids, logits) if logits_processor else logits
+        scores = logits
+        # `LogitsProcessorList` would look every processor's signature up again
+        for processor in logits_processor:
+            scores = processor(text.ids, scores)
         if kept_scores is not None:
             kept_scores.append(scores)
         if kept_logits is not None:
             kept_logits.append(logits)
-        tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1) if config.do_sample else scores.argmax(-1)
+        tokens = _draw(scores.softmax(-1)) if config.do_sample else scores.argmax(-1)
         tokens = stop.pad_finished(tokens, config._pad_token_tensor)
         text.append(tokens)
         if streamer is not None:
@@ -249,23 +290,32 @@ def _decode(
     return text.ids, kept_scores, kept_logits
 
 
+def _draw(probabilities):
+    """What `torch.multinomial` draws from probabilities (B, V) for the same state of the random generator: (B,)."""
+    if probabilities.device.type != "cpu":
+        return torch.multinomial(probabilities, 1).squeeze(1)
+    # the race of exponential clocks in multinomial, without its several passes of checks
+    largest, tokens = probabilities.div_(torch.empty_like(probabilities).exponential_()).max(-1)
+    if any(value != value for value in largest.tolist()):
+        raise RuntimeError("A character has no probability: the logits or a logits processor gave nan or only −inf.")
+    return tokens
+
+
 class _Text:
     """The ids so far, in a buffer of the final length where that is known."""
 
     def __init__(self, ids, max_length):
-        self.length = ids.shape[1]
-        room = max(max_length - self.length, 1) if max_length is not None else self.length + 256
+        length = ids.shape[1]
+        room = max(max_length - length, 1) if max_length is not None else length + 256
         self.buffer = torch.cat([ids, ids.new_zeros(len(ids), room)], 1)
-
-    @property
-    def ids(self):
-        return self.buffer[:, : self.length]
+        self.ids = ids
 
     def append(self, tokens):
-        if self.length == self.buffer.shape[1]:
+        length = self.ids.shape[1]
+        if length == self.buffer.shape[1]:
             self.buffer = torch.cat([self.buffer, torch.zeros_like(self.buffer)], 1)
-        self.buffer[:, self.length] = tokens
-        self.length += 1
+        self.buffer.select(1, length).copy_(tokens)
+        self.ids = self.buffer.narrow(1, 0, length + 1)
 
 
 class _StopTest:

@@ -103,7 +103,10 @@ class BoustroGenerationMixin(GenerationMixin):
         ids = inputs_tensor.to(self.device)
         mask = torch.ones_like(ids) if mask is None else mask.to(self.device).long()
         lengths = mask.sum(1)
-        prompt_latents, segments = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
+        prompt_latents, segments, cache = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
+        # the prompt is read once where the cache after its encoding serves: no padding, and all of it at a time
+        if generation_config.prefill_chunk_size is None and bool(mask.all()):
+            model_kwargs["prompt_cache"] = cache
         planned = model_kwargs.get("latents")
         check_latents(planned, len(ids), self.config.latent_size)
         new = generation_config.max_new_tokens or (generation_config.max_length or 0) - ids.shape[1]
@@ -120,7 +123,7 @@ class BoustroGenerationMixin(GenerationMixin):
         return model_kwargs
 
     def _encode_prompt(self, ids, mask, lengths, sample):
-        """Posterior latents of the prompt's segments, (B, K, Z), and how many segments each row has, (B,)."""
+        """Posterior latents of the prompt's segments, (B, K, Z), how many each row has, (B,), and the cache then."""
         order = torch.argsort(mask, dim=1, descending=True, stable=True)  # the prompt first, padding after it
         ids, mask = ids.gather(1, order), mask.gather(1, order)
         # a row ends with its last real character, which has no target yet
@@ -135,7 +138,7 @@ class BoustroGenerationMixin(GenerationMixin):
             output = self.model.infer(ids[:, part], targets[:, part], mask[:, part], cache, latent_noise=noise)
             found.append(output.latents)
         segments = torch.div(lengths - 1 + length - 1, length, rounding_mode="floor")
-        return torch.cat(found, 1), segments.clamp(min=0)
+        return torch.cat(found, 1), segments.clamp(min=0), cache
 
     def _prepare_cache_for_generation(
         self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -146,8 +149,11 @@ class BoustroGenerationMixin(GenerationMixin):
         temperature = model_kwargs.pop("latent_temperature", None)
         if model_kwargs.get("return_latents"):
             _check_return_latents(generation_config, model_kwargs)
+        prompt_cache = model_kwargs.pop("prompt_cache", None)
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            model_kwargs["past_key_values"] = BoustroCache()
+            cache = prompt_cache or BoustroCache()
+            cache.batch_repeat_interleave(max(generation_config.num_beams, generation_config.num_return_sequences))
+            model_kwargs["past_key_values"] = cache
         if generation_config.do_sample and self.config.latent_size > 0:
             beams = generation_config.num_beams
             rows = batch_size * max(beams, generation_config.num_return_sequences)

@@ -221,7 +221,10 @@ class BoustroModel(BoustroPreTrainedModel):
         # padded rows need their own length only where the state after them matters
         state_lengths = lengths if use_cache and order is not None else None
 
-        context, context_state = self.context(embeds, past.context_state, state_lengths)
+        if past.context_ahead is None:
+            context, context_state = self.context(embeds, past.context_state, state_lengths)
+        else:
+            context, context_state = past.context_ahead, past.context_state
         hidden, plan = context, None
         if self.config.latent_size > 0:
             plan = self.planner(context, lengths, past, inputs)
@@ -248,12 +251,12 @@ class BoustroModel(BoustroPreTrainedModel):
         `latents`, `posterior_…`, `prior` and `segment_targets` as `forward` returns them for the same arguments,
         without the work of the backward decoder and the generator. `segments`: `segment_starts`, `latents`,
         `latent_mask` and `latent_noise` of `forward`. A cache only hands the context's state on, to a call that
-        starts with a new segment.
+        starts with a new segment, and its outputs to a call of `forward` on the same characters, if none is padding.
         """
         past, inputs = past_key_values or BoustroCache(), PlanInputs(target_ids, **segments)
         embeds, inputs, _, lengths = self._front(self._embed(input_ids, None), attention_mask, inputs)
-        context, past.context_state = self.context(embeds, past.context_state)
-        found = self.planner.infer(context, lengths, inputs)
+        past.context_ahead, past.context_state = self.context(embeds, past.context_state)
+        found = self.planner.infer(past.context_ahead, lengths, inputs)
         posterior = found.posterior or (None, None)
         return BoustroModelOutput(
             latents=found.latents,

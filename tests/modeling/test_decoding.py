@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import TextIteratorStreamer
 
-from boustro import BoustroTokenizer, generation_boustro
+from boustro import BoustroTokenizer, decoding_boustro, generation_boustro
+from boustro.decoding_boustro import PACKING_PAYS, CharacterStep, _draw
+from boustro.planning_boustro import PlanInputs
 from tests.conftest import random_ids, small_model
 from tests.modeling.test_generation import uneven_prompts
 
@@ -53,6 +55,70 @@ def test_the_fast_loop_gives_the_ids_of_the_stock_loop(changes, arguments, monke
     options = {"do_sample": False, "top_k": 0, **arguments}
     fast, stock = (run(model, ids, mask, stock, monkeypatch, **options) for stock in (False, True))
     assert torch.equal(fast, stock)
+
+
+@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_so_do_weights_that_are_laid_out_anew_for_many_characters(changes, rows, monkeypatch):
+    monkeypatch.setattr(decoding_boustro, "PACKED_PRODUCT", 0)
+    model, ids = small_model(**changes), random_ids(rows, 6)
+    options = {"do_sample": True, "top_k": 0, "max_new_tokens": PACKING_PAYS + 8}
+    fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
+    assert torch.equal(fast, stock)
+
+
+@pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("characters", [1, 2 * PACKING_PAYS])
+def test_in_bf16_the_fast_loop_is_as_near_to_float32_as_the_stock_loop(changes, characters):
+    exact = small_model(**changes)
+    rounded = small_model(**changes).bfloat16()
+    ids = random_ids(3, 30)
+    with torch.inference_mode():
+        fast = []
+        cache = rounded(ids[:, :1], use_cache=True).past_key_values
+        step = CharacterStep(rounded, cache, PlanInputs(), characters)
+        for column in ids[:, 1:].unbind(1):
+            fast.append(step.step(column).float())
+        step.write_back()
+        wanted, stock = exact(ids).logits[:, 1:], rounded(ids).logits[:, 1:].float()
+    assert cache.context_state[0].dtype is cache.context_state[1].dtype is torch.bfloat16
+    assert cache.get_seq_length() == 30
+    error, stock_error = ((found - wanted).square().mean().sqrt() for found in (torch.stack(fast, 1), stock))
+    assert 0 < error < 1.5 * stock_error < 0.2 * wanted.std()
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_a_draw_is_that_of_multinomial(rows):
+    probabilities = torch.randn(rows, 150).mul(3).softmax(-1)
+    probabilities[:, ::3] = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        wanted = torch.multinomial(probabilities, 1).squeeze(1), torch.rand(1)
+        torch.manual_seed(seed)
+        found = _draw(probabilities.clone()), torch.rand(1)
+        assert torch.equal(found[0], wanted[0]) and torch.equal(found[1], wanted[1])
+
+
+def test_scores_without_a_character_to_draw_are_refused(model):
+    model.lm_head.bias.data[0] = torch.nan
+    with pytest.raises(RuntimeError, match="A character has no probability"):
+        model.generate(random_ids(1, 4), max_new_tokens=4, do_sample=True, pad_token_id=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"num_return_sequences": 2, "do_sample": True, "top_k": 1}, {"num_beams": 3, "num_return_sequences": 2}],
+)
+def test_a_prompt_goes_once_through_the_context_lstm(model, arguments):
+    ids, read = random_ids(2, 17), []
+    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, **arguments}
+    torch.manual_seed(0)
+    wanted = model.generate(ids, use_cache=False, **options)
+    hook = model.model.context.register_forward_hook(lambda module, args, output: read.append(args[0].shape[1]))
+    torch.manual_seed(0)
+    assert torch.equal(model.generate(ids, **options), wanted)
+    hook.remove()
+    assert read.count(17) == 1 and max(read) == 17
 
 
 def test_scores_logits_and_cache_are_those_of_the_stock_loop(model, monkeypatch):
