@@ -1,14 +1,11 @@
 """Whole characters in generation: bytes that would leave half a character are not drawn."""
 
-from itertools import chain
-
 import torch
 from transformers import LogitsProcessor
 
 # BoustroTokenizer gives the bytes 0x00 to 0xFF these ids
 FIRST_BYTE_ID = 3
 LAST_BYTE_ID = FIRST_BYTE_ID + 255
-LEADS = frozenset(range(FIRST_BYTE_ID + 0xC2, LAST_BYTE_ID + 1))  # ids that begin a character of several bytes
 
 # What may come next, as ranges of bytes and the state each leads to (Unicode Standard 17.0, table 3-7); state 0 stands
 # between characters.
@@ -55,26 +52,31 @@ class WholeCharacters(LogitsProcessor):
         self.max_length = max_length
         self.bias = torch.full((len(TRANSITIONS), size), -torch.inf)
         self.bias[BETWEEN, :FIRST_BYTE_ID] = self.bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
-        self.following = torch.zeros(len(TRANSITIONS), size, dtype=torch.long)
+        self.following = [[BETWEEN] * size for _ in TRANSITIONS]
         for state, ranges in enumerate(TRANSITIONS):
             for first, last, after in ranges:
                 span = slice(FIRST_BYTE_ID + first, FIRST_BYTE_ID + last + 1)
-                self.bias[state, span], self.following[state, span] = 0, after
+                self.bias[state, span], self.following[state][span] = 0, [after] * (last - first + 1)
         self.between = [self._with_room(room).to(device) for room in range(LONGEST + 1)]
-        self.bias, self.following = self.bias[:, :vocab_size].to(device), self.following.to(device)
+        self.bias = self.bias[:, :vocab_size].to(device)
         self.between = [bias[:vocab_size] for bias in self.between]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
         between = self.between[max(room, 0)]
-        tail = input_ids[:, 1 - LONGEST :]
-        if LEADS.isdisjoint(chain.from_iterable(tail.tolist())):
+        states = [self._state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
+        if not any(states):  # all rows stand between characters
             return scores + between
-        state = torch.full_like(tail[:, 0], BETWEEN)
-        for ids in tail.unbind(1):
-            state = self.following[state, ids]
+        state = torch.tensor(states, device=scores.device)
         return scores + torch.where((state == BETWEEN)[:, None], between, self.bias[state])
+
+    def _state(self, ids):
+        """The state after a row's last ids, a list."""
+        state = BETWEEN
+        for i in ids:
+            state = self.following[state][i]
+        return state
 
     def _with_room(self, room):
         """The bias between characters if `room` ids can still come: leads of longer characters are banned."""
