@@ -27,6 +27,8 @@ def draw_alignment(path: Path, weights: np.ndarray, characters: list[str]) -> No
         axis.set_ticks(range(len(shown)), shown)
         for tick, label in zip(axis.get_ticklabels(), labels, strict=True):
             tick.set_fontproperties(FontProperties(fname=fonts.get(label), size=8))
+    for tick in axes.get_xticklabels():
+        tick.set_rotation(90 if len(tick.get_text()) > 2 else 0)  # bytes and special tokens
     axes.set(xlabel="place of the plan", ylabel="character to be written", title="alignment in one segment")
     save_figure(figure, path)
 
