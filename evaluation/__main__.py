@@ -101,8 +101,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--baseline",
         nargs="+",
         default=[],
-        help="Other boustro models, scored on the same text: best a plain one with the same decoder and a plain one "
-        "of equal size.",
+        help="After the checkpoint: other boustro models, scored on the same text, best a plain one with the same "
+        "decoder and a plain one of equal size.",
     )
     parser.add_argument("--output", help="Folder for pictures and README.md. Default: the checkpoint's.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of everything that is drawn.")
@@ -156,7 +156,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     check(options)
     subject = load(options)
     figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
-    figures["parameters"] = subject.model.num_parameters()
+    figures |= {"parameters": subject.model.num_parameters(), "latent_size": subject.model.config.latent_size}
     figures["baselines"] = [measure_baseline(subject, checkpoint) for checkpoint in options.baseline]
     latent_figures, posteriors = measure_latent(subject)
     texts = reconstruct(
@@ -223,7 +223,8 @@ def measure_baseline(subject: Subject, checkpoint: str) -> dict:
     figures = measure_bound(baseline)
     names = ("nats_per_character", "particle_nats", "bits_per_character", "cold_nats", "kl_per_segment")
     return {
-        "name": Path(checkpoint).name,
+        # of a path the last two folders, for runs are often called runs/NAME/best
+        "name": "/".join(Path(checkpoint).parts[-2:]),
         "parameters": baseline.model.num_parameters(),
         "latent_size": baseline.model.config.latent_size,
         **{name: figures.get(name) for name in names},

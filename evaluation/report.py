@@ -96,15 +96,19 @@ def _group(title: str, rows: tuple[Row, ...], figures: dict[str, Any]) -> Group:
 
 
 def _baselines(figures: dict[str, Any]) -> Group:
-    models, heads = [figures], ["this model"]
-    for baseline in figures["baselines"]:
-        plain = baseline["latent_size"] == 0
-        heads.append(f"{baseline['name']} ({'plain LSTM, exact' if plain else 'latent, a bound'})")
+    models = [figures, *figures["baselines"]]
+    if any(model.get("particle_nats") for model in models):
         # what is exact cannot be tightened
-        models.append({**baseline, "particle_nats": baseline["nats_per_character"]} if plain else baseline)
+        models = [m if m["latent_size"] else m | {"particle_nats": m["nats_per_character"]} for m in models]
+    kinds = ["plain LSTM, exact" if model["latent_size"] == 0 else "latent, a bound" for model in models]
+    heads = [f"{model['name']} ({kind})" for model, kind in zip(models[1:], kinds[1:], strict=True)]
     found = [(label, [model.get(key) for model in models]) for key, label in BASELINE]
-    rows = [(label, *map(_format, values)) for label, values in found if values[0] is not None]
-    return "Beside baselines on the same text", tuple(heads), rows
+    rows = [
+        (label, *("–" if value is None else _format(value) for value in values))
+        for label, values in found
+        if any(value is not None for value in values)
+    ]
+    return "Beside baselines on the same text", ("this model", *heads), rows
 
 
 def _reconstruction(figures: dict[str, Any]) -> Group:

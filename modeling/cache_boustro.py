@@ -15,7 +15,8 @@ class BoustroCache:
         plan: (B, S, Hb), the backward decoder's states for the segment under way, in text order.
         position: (B,), the place of the next character in its segment; 0 means that a new segment starts.
         segment: (B,), how many segments have been started.
-        context_ahead: (B, T, H), what the context LSTM made of the next T characters, where it has read them already.
+        context_ahead: (B, T, H), what the context LSTM made of the next T characters, where `generate` has had it read
+            the prompt already; the next call of the model must be about those.
     """
 
     is_compileable = False

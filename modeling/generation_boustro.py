@@ -103,9 +103,11 @@ class BoustroGenerationMixin(GenerationMixin):
         ids = inputs_tensor.to(self.device)
         mask = torch.ones_like(ids) if mask is None else mask.to(self.device).long()
         lengths = mask.sum(1)
-        prompt_latents, segments, cache = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
+        prompt_latents, segments, cache, context = self._encode_prompt(ids, mask, lengths, generation_config.do_sample)
         # the prompt is read once where the cache after its encoding serves: no padding, and all of it at a time
-        if generation_config.prefill_chunk_size is None and bool(mask.all()):
+        cached = generation_config.use_cache is not False and generation_config.prefill_chunk_size is None
+        if cached and bool(mask.all()):
+            cache.context_ahead = context
             model_kwargs["prompt_cache"] = cache
         planned = model_kwargs.get("latents")
         check_latents(planned, len(ids), self.config.latent_size)
@@ -123,7 +125,8 @@ class BoustroGenerationMixin(GenerationMixin):
         return model_kwargs
 
     def _encode_prompt(self, ids, mask, lengths, sample):
-        """Posterior latents of the prompt's segments, (B, K, Z), how many each row has, (B,), and the cache then."""
+        """Posterior latents of the prompt's segments, (B, K, Z), how many each row has, (B,), the cache then, and what
+        the context LSTM made of the last window, (B, T, H)."""
         order = torch.argsort(mask, dim=1, descending=True, stable=True)  # the prompt first, padding after it
         ids, mask = ids.gather(1, order), mask.gather(1, order)
         # a row ends with its last real character, which has no target yet
@@ -138,7 +141,7 @@ class BoustroGenerationMixin(GenerationMixin):
             output = self.model.infer(ids[:, part], targets[:, part], mask[:, part], cache, latent_noise=noise)
             found.append(output.latents)
         segments = torch.div(lengths - 1 + length - 1, length, rounding_mode="floor")
-        return torch.cat(found, 1), segments.clamp(min=0), cache
+        return torch.cat(found, 1), segments.clamp(min=0), cache, output.last_hidden_state
 
     def _prepare_cache_for_generation(
         self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -152,7 +155,9 @@ class BoustroGenerationMixin(GenerationMixin):
         prompt_cache = model_kwargs.pop("prompt_cache", None)
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             cache = prompt_cache or BoustroCache()
-            cache.batch_repeat_interleave(max(generation_config.num_beams, generation_config.num_return_sequences))
+            repeats = max(generation_config.num_beams, generation_config.num_return_sequences)
+            if repeats > 1:
+                cache.batch_repeat_interleave(repeats)
             model_kwargs["past_key_values"] = cache
         if generation_config.do_sample and self.config.latent_size > 0:
             beams = generation_config.num_beams
@@ -216,6 +221,9 @@ class BoustroGenerationMixin(GenerationMixin):
     def _decodes_fast(self, input_ids, cache, generation_config, model_kwargs) -> bool:
         """Whether the fast loop can do what is asked."""
         if not isinstance(cache, BoustroCache) or model_kwargs.get("inputs_embeds") is not None:
+            return False
+        # products into buffers of the weights' own type, which autocast leaves alone
+        if torch.is_autocast_enabled(input_ids.device.type):
             return False
         # the int8 layers of torch.ao.quantization keep their weights to themselves
         if not all(isinstance(layer, nn.LSTM) for layer in self.model.context.layers):

@@ -224,6 +224,11 @@ class BoustroModel(BoustroPreTrainedModel):
         if past.context_ahead is None:
             context, context_state = self.context(embeds, past.context_state, state_lengths)
         else:
+            if past.context_ahead.shape[:2] != embeds.shape[:2]:
+                raise ValueError(
+                    f"the cache has read {past.context_ahead.shape[1]} characters ahead in {len(past.context_ahead)} "
+                    f"rows, but the call has {embeds.shape[1]} in {len(embeds)}: give it those that were read."
+                )
             context, context_state = past.context_ahead, past.context_state
         hidden, plan = context, None
         if self.config.latent_size > 0:
@@ -251,14 +256,15 @@ class BoustroModel(BoustroPreTrainedModel):
         `latents`, `posterior_…`, `prior` and `segment_targets` as `forward` returns them for the same arguments,
         without the work of the backward decoder and the generator. `segments`: `segment_starts`, `latents`,
         `latent_mask` and `latent_noise` of `forward`. A cache only hands the context's state on, to a call that
-        starts with a new segment, and its outputs to a call of `forward` on the same characters, if none is padding.
+        starts with a new segment. `last_hidden_state` (B, T, H) is that of the context LSTM, real characters first.
         """
         past, inputs = past_key_values or BoustroCache(), PlanInputs(target_ids, **segments)
         embeds, inputs, _, lengths = self._front(self._embed(input_ids, None), attention_mask, inputs)
-        past.context_ahead, past.context_state = self.context(embeds, past.context_state)
-        found = self.planner.infer(past.context_ahead, lengths, inputs)
+        context, past.context_state = self.context(embeds, past.context_state)
+        found = self.planner.infer(context, lengths, inputs)
         posterior = found.posterior or (None, None)
         return BoustroModelOutput(
+            last_hidden_state=context,
             latents=found.latents,
             posterior_mean=posterior[0],
             posterior_log_variance=posterior[1],

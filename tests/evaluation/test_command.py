@@ -55,9 +55,9 @@ def test_baselines_stand_beside_the_model(checkpoint, tmp_path, capsys):
     assert main([folders[1], *flags]) == 0
     alone = json.loads(capsys.readouterr().out.splitlines()[-1])
     narrow, wide = figures["baselines"]
-    assert (narrow["name"], wide["name"]) == ("narrow", "wide")
+    assert [narrow["name"], wide["name"]] == [f"{tmp_path.name}/narrow", f"{tmp_path.name}/wide"]
     assert wide["nats_per_character"] == alone["nats_per_character"] and wide["parameters"] == alone["parameters"]
-    assert narrow["parameters"] < wide["parameters"] and "narrow (plain LSTM, exact)" in "\n".join(lines)
+    assert narrow["parameters"] < wide["parameters"] and "/narrow (plain LSTM, exact)" in "\n".join(lines)
 
 
 def test_command_draws_pictures_and_keeps_one_section_in_the_card(checkpoint, tmp_path, capsys):

@@ -7,6 +7,7 @@ import torch
 from transformers import TextIteratorStreamer
 
 from boustro import BoustroTokenizer, decoding_boustro, generation_boustro
+from boustro.cache_boustro import BoustroCache
 from boustro.decoding_boustro import PACKING_PAYS, CharacterStep, _draw
 from boustro.planning_boustro import PlanInputs
 from tests.conftest import random_ids, small_model
@@ -60,11 +61,15 @@ def test_the_fast_loop_gives_the_ids_of_the_stock_loop(changes, arguments, monke
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("rows", [1, 4])
 def test_so_do_weights_that_are_laid_out_anew_for_many_characters(changes, rows, monkeypatch):
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this build of torch has no oneDNN")
+    packed, pack = [], decoding_boustro._packed
     monkeypatch.setattr(decoding_boustro, "PACKED_PRODUCT", 0)
+    monkeypatch.setattr(decoding_boustro, "_packed", lambda *weights: packed.append(1) or pack(*weights))
     model, ids = small_model(**changes), random_ids(rows, 6)
     options = {"do_sample": True, "top_k": 0, "max_new_tokens": PACKING_PAYS + 8}
     fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
-    assert torch.equal(fast, stock)
+    assert torch.equal(fast, stock) and packed
 
 
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
@@ -119,6 +124,19 @@ def test_a_prompt_goes_once_through_the_context_lstm(model, arguments):
     assert torch.equal(model.generate(ids, **options), wanted)
     hook.remove()
     assert read.count(17) == 1 and max(read) == 17
+
+
+def test_generation_works_under_autocast(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ids = model.generate(random_ids(2, 9), max_new_tokens=6, do_sample=True, pad_token_id=0)
+    assert ids.shape == (2, 15)
+
+
+def test_a_cache_that_has_read_ahead_wants_those_characters(model):
+    cache = BoustroCache()
+    cache.context_ahead = torch.zeros(2, 9, model.config.hidden_size)
+    with pytest.raises(ValueError, match="read 9 characters ahead in 2 rows, but the call has 1 in 2"):
+        model(random_ids(2, 1), past_key_values=cache, use_cache=True)
 
 
 def test_scores_logits_and_cache_are_those_of_the_stock_loop(model, monkeypatch):
