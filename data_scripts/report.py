@@ -101,10 +101,8 @@ def card_section(report: dict) -> str:
         f"- {_drops(report['dropped'])}",
     ]
     if "validation_input" in report:
-        lines += [
-            f"- Held-out text: {_in_and_out(report, 'validation_')}",
-            f"- Of it: {_drops(report['validation_dropped'])}",
-        ]
+        dropped_rows = _drops(report["validation_dropped"])
+        lines.append(f"- Held-out text: {_in_and_out(report, 'validation_')} {dropped_rows}")
     if report.get("changes"):
         lines.append(f"- Rows changed by cleaning: {_listed(report['changes'])}.")
     if report.get("redactions"):
