@@ -21,7 +21,7 @@ def test_the_card_is_valid_and_measured(card):
     text = card.read_text(encoding="utf-8")
     assert card_errors(text) == []
     assert ModelCard(text).data.eval_results[0].metric_value > 0
-    for heading in ("## Evaluation on", "### Beside", "### Reconstructions", "### Memorisation"):
+    for heading in ("## Evaluation on", "### Beside baselines", "### Reconstructions", "### Memorisation"):
         assert heading in text
     assert "planted 100× in the training text: exposure" in text and "gender, zh" in text
     assert not re.search(r"/(tmp|home|root|Users)/", text)
