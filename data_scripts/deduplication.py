@@ -24,7 +24,7 @@ PERMUTATIONS = 256
 # of 4 values each: a pair of Jaccard similarity 0.5 is looked at with a chance of 0.984, of 0.6 with 0.9999
 BANDS = 64
 # Least estimated similarity of near copies. A text with 5 % of its characters edited has 0.63 to the first, down to
-# 0.5 where it repeats itself; the standard error of the estimate is 0.03.
+# 0.47 where it repeats itself; the standard error of the estimate is 0.03.
 THRESHOLD = 0.45
 _SEED = 20_240_917  # of the permutations; part of what a signature means
 _ROUNDS = 16

@@ -262,9 +262,7 @@ def draw_pictures(subject: Subject, folder: Path, figures: dict, posteriors: Pos
     if subject.documents:
         values, label = posteriors.characters, "characters of the document"
     draw_latent_map(folder / "latent_map.png", posteriors.mean, values, label)
-    config = subject.model.config
-    mixture = config.latent_prior == "conditional" and config.prior_components > 1
-    draw_unit_kl(folder / "unit_kl.png", figures["unit_kl"], mixture)
+    draw_unit_kl(folder / "unit_kl.png", figures["unit_kl"], subject.model.config.has_mixture_prior)
     batch = next(iter(subject.rows()), None)
     if batch is None:
         return ["latent_map.png", "unit_kl.png"]

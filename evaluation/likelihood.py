@@ -36,7 +36,7 @@ def text_nats(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts:
         total = output.reconstruction.double()
         if output.kl is not None:
             total = total + output.kl.double().sum(1)
-            if config.latent_prior == "conditional" and config.prior_components > 1:
+            if config.has_mixture_prior:
                 # where the KL is that of a draw: log q(z) is Z / 2 higher at its mean than on average
                 total = total - 0.5 * config.latent_size * output.segment_count
         nats[chosen] = total.cpu().numpy()

@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from boustro.cache_boustro import BoustroCache
+from boustro.characters_boustro import continues_character
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch, DocumentBatches, Streams, latent_noise
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.prepare import prepare_whole
-from boustro.tokenization_boustro import SPECIAL_TOKENS
 
 WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
 
@@ -96,9 +96,7 @@ def read_batch(model: torch.nn.Module, batch: Batch, cache: BoustroCache | None,
 
 def count_characters(targets: np.ndarray) -> int:
     """Targets that begin a character: all but the bytes 0x80–0xBF, which go on with one, and −100."""
-    first_byte = len(SPECIAL_TOKENS)
-    continues = (targets >= first_byte + 0x80) & (targets < first_byte + 0xC0)
-    return int(((targets != IGNORE_INDEX) & ~continues).sum())
+    return int(((targets != IGNORE_INDEX) & ~continues_character(targets)).sum())
 
 
 def _regular_batch(inputs: np.ndarray, targets: np.ndarray, starts: np.ndarray, segment_length: int) -> Batch:

@@ -33,6 +33,11 @@ TRANSITIONS = (
 LONGEST = 4  # bytes of a character
 
 
+def continues_character(ids):
+    """Whether ids, a tensor, an array or a number, are bytes that go on with a character: 0x80 to 0xBF."""
+    return (ids >= FIRST_BYTE_ID + 0x80) & (ids < FIRST_BYTE_ID + 0xC0)
+
+
 class WholeCharacters(LogitsProcessor):
     r"""
     Bans the byte ids that no UTF-8 text could have next, and any other id while a character lacks bytes. A character

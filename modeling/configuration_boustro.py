@@ -71,6 +71,11 @@ class BoustroConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
     use_cache: bool = True
 
+    @property
+    def has_mixture_prior(self) -> bool:
+        """Whether the prior mixes several Gaussians, so that a KL from it can only be estimated."""
+        return self.latent_prior == "conditional" and self.prior_components > 1
+
     def validate_sizes(self):
         """Every size is a positive number of units."""
         positive = ("vocab_size", "embedding_size", "hidden_size", "num_context_layers", "segment_length")

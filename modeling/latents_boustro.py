@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import ModelOutput
 
-from .characters_boustro import FIRST_BYTE_ID
+from .characters_boustro import continues_character
 from .distributions_boustro import log_normal
 from .objective_boustro import kl_to_prior, token_nll
 from .planning_boustro import IGNORE_INDEX, check_latents
@@ -179,7 +179,7 @@ class BoustroLatentsMixin:
         if samples is not None and samples < 1:
             raise ValueError(f"samples is {samples}, expected at least 1, or None for the ELBO.")
         ids, targets = self._read(texts, tokenizer)
-        count = ((targets != IGNORE_INDEX) & ~_continues(targets)).sum(1)
+        count = ((targets != IGNORE_INDEX) & ~continues_character(targets)).sum(1)
         if self.config.latent_size == 0:
             logits = self._evaluate(ids, None).last_hidden_state
             nats = token_nll(self.lm_head(logits), targets).double().sum(1)
@@ -294,14 +294,9 @@ class BoustroLatentsMixin:
             raise ValueError(f"{name} needs latents, but this model has latent_size=0: a plain language model.")
 
 
-def _continues(ids):
-    """Whether ids are bytes that go on with a character."""
-    return (ids >= FIRST_BYTE_ID + 0x80) & (ids < FIRST_BYTE_ID + 0xC0)
-
-
 def _cut(ids, length):
     """The first `length` ids of a list, or fewer, so that no character is cut in two."""
-    while 0 < length < len(ids) and _continues(ids[length]):
+    while 0 < length < len(ids) and continues_character(ids[length]):
         length -= 1
     return ids[:length]
 

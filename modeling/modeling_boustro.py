@@ -221,15 +221,7 @@ class BoustroModel(BoustroPreTrainedModel):
         # padded rows need their own length only where the state after them matters
         state_lengths = lengths if use_cache and order is not None else None
 
-        if past.context_ahead is None:
-            context, context_state = self.context(embeds, past.context_state, state_lengths)
-        else:
-            if past.context_ahead.shape[:2] != embeds.shape[:2]:
-                raise ValueError(
-                    f"the cache has read {past.context_ahead.shape[1]} characters ahead in {len(past.context_ahead)} "
-                    f"rows, but the call has {embeds.shape[1]} in {len(embeds)}: give it those that were read."
-                )
-            context, context_state = past.context_ahead, past.context_state
+        context, context_state = self._read_context(embeds, past, state_lengths)
         hidden, plan = context, None
         if self.config.latent_size > 0:
             plan = self.planner(context, lengths, past, inputs)
@@ -243,6 +235,18 @@ class BoustroModel(BoustroPreTrainedModel):
             hidden = hidden.scatter(1, expand_index(order, hidden), hidden)
         output = _model_output(hidden, past if use_cache else None, plan, output_alignments)
         return output if return_dict is not False else output.to_tuple()
+
+    def _read_context(self, embeds, past, lengths):
+        """Output (B, T, H) and state of the context LSTM, from the cache where it has read these characters ahead."""
+        ahead = past.context_ahead
+        if ahead is None:
+            return self.context(embeds, past.context_state, lengths)
+        if ahead.shape[:2] != embeds.shape[:2]:
+            raise ValueError(
+                f"the cache has read {ahead.shape[1]} characters ahead in {len(ahead)} rows, but the call has "
+                f"{embeds.shape[1]} in {len(embeds)}: give it those that were read."
+            )
+        return ahead, past.context_state
 
     def infer(
         self,
@@ -416,12 +420,10 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             The others: see [`BoustroModel.forward`].
         """
         if labels is not None and target_ids is None:
-            if attention_mask is not None:
-                labels = labels.masked_fill(attention_mask[:, -labels.shape[1] :] == 0, IGNORE_INDEX)
-            target_ids = _shift(labels, IGNORE_INDEX)
+            target_ids = _shift(_without_padding(labels, attention_mask), IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
-        if target_ids is not None and attention_mask is not None:
-            target_ids = target_ids.masked_fill(attention_mask[:, -target_ids.shape[1] :] == 0, IGNORE_INDEX)
+        if target_ids is not None:
+            target_ids = _without_padding(target_ids, attention_mask)
         backbone = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -499,6 +501,13 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
         kl = floored_kl(kl, target_counts, kl_floor, backbone.segment_targets.shape[2])
         return negative_elbo(reconstruction, kl, count, kl_weight) + backward_weight * auxiliary / count
+
+
+def _without_padding(ids, attention_mask):
+    """ids (B, T), −100 where `attention_mask`, of the same end or None, has padding."""
+    if attention_mask is None:
+        return ids
+    return ids.masked_fill(attention_mask[:, -ids.shape[1] :] == 0, IGNORE_INDEX)
 
 
 def _shift(x, fill):
