@@ -231,9 +231,13 @@ def _mode(report: dict) -> str:
 def _in_and_out(report: dict, prefix: str = "") -> str:
     read, kept = report[f"{prefix}input"], report[f"{prefix}kept"]
     return (
-        f"{read['rows']:,} rows of {read['characters']:,} characters read, "
-        f"{kept['rows']:,} rows of {kept['characters']:,} characters kept."
+        f"{_rows(read['rows'])} of {read['characters']:,} characters read, "
+        f"{_rows(kept['rows'])} of {kept['characters']:,} characters kept."
     )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _rows_by_length(lengths: dict) -> str:

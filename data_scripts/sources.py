@@ -26,6 +26,7 @@ from .mapping import progress_bars
 from .reading import SEPARATORS, Row, cut_row, read_rows, separate
 
 _STRING_TYPES = ("string", "large_string")
+_BLOCK_CHARACTERS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,24 @@ def _at_least_one(rows: Iterable[Row], source: str) -> Iterator[Row]:
 
 
 def _parsed(builder: str, paths: Sequence[str], column: str, options: dict, name: str) -> Iterator[str | None]:
-    with _strict_parsers():
-        yield from take_texts(_load(builder, paths, **options), column, name)
+    texts = take_texts(_load(builder, paths, **options), column, name)
+    while True:
+        with _strict_parsers():  # left before any text is handed on: whoever takes it must hear its own warnings
+            block = _first(texts, _BLOCK_CHARACTERS)
+        if not block:
+            return
+        yield from block
+
+
+def _first(texts: Iterator[str | None], characters: int) -> list[str | None]:
+    """The next texts, until they have so many characters or there are no more."""
+    block, size = [], 0
+    for text in texts:
+        block.append(text)
+        size += 1 + len(text or "")
+        if size >= characters:
+            break
+    return block
 
 
 def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str | None]:

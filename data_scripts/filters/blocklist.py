@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import check_contents
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Blocklist:
         """Reads a UTF-8 file of one phrase a line; empty lines do not count.
 
         Raises:
-            DataError: if it cannot be read or holds no phrase.
+            DataError: if it cannot be read, is not UTF-8 or holds no phrase.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"blocklist {path} cannot be read as UTF-8 text: {error}") from error
+            check_contents([path], is_text=True)
+        except DataError as error:
+            raise DataError(f"blocklist {error}") from error
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         phrases = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
         if not phrases:
             raise DataError(f"blocklist {path} holds no phrase, expected one a line.")

@@ -76,3 +76,7 @@ def test_a_blocklist_file(write):
         Blocklist.from_file(write("empty.txt", "\n"))
     with pytest.raises(DataError, match=r"blocklist .*missing.txt cannot be read"):
         Blocklist.from_file("missing.txt")
+    with pytest.raises(DataError, match=r"blocklist .*gb.txt is not UTF-8; it looks like GB18030"):
+        Blocklist.from_file(
+            write("gb.txt", "他们在网上赌博，我们不去。\n这是一个人的事情，你不要来。\n".encode("gb18030"))
+        )

@@ -61,6 +61,20 @@ def test_jsonl(write, streaming):
     assert texts == ["一\n\u2028二", None, "three"]
 
 
+def test_nothing_is_silenced_while_rows_are_waiting(write):
+    path = write("a.jsonl", jsonl({"text": "one"}, {"text": "two"}))
+    before = datasets.logging.get_verbosity()
+    rows = open_source(DataArguments(train_file=path)).rows()
+    assert next(rows)[0] == "one"
+    assert datasets.logging.get_verbosity() == before
+
+
+def test_blocks_of_a_file_follow_each_other(write):
+    texts = [letter * 40_000 for letter in "abcde"]
+    path = write("a.jsonl", jsonl(*({"text": text} for text in texts)))
+    assert load(train_file=path) == texts
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_csv(write, streaming):
     path = write("a.csv", '\ufeffbody,n\nNA,1\n"null, or\n""none""",2\n007,\n')
