@@ -70,9 +70,10 @@ class WholeCharacters(LogitsProcessor):
         """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
         between = self.between[max(room, 0)]
-        states = [self._state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
-        if not any(states):  # all rows stand between characters
+        last = input_ids[:, -1:].tolist()
+        if not any(FIRST_BYTE_ID + 0x80 <= i <= LAST_BYTE_ID for ids in last for i in ids):  # all stand between
             return scores + between
+        states = [self._state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
         state = torch.tensor(states, device=scores.device)
         return scores + torch.where((state == BETWEEN)[:, None], between, self.bias[state])
 

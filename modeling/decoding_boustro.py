@@ -33,8 +33,9 @@ class CharacterStep:
             return _linear(weight, bias, len(state), characters)
 
         self.embedding = backbone.embedding.weight
-        # a table of what every id adds to the gates pays where more characters than ids are to come
-        self.reads_ids = state.device.type == "cpu" and characters * len(state) >= model.config.vocab_size
+        # a table of what every id adds to the gates takes one product of V rows and spares one a step
+        products = characters * max(len(state), ROWS_OF_A_PRODUCT)
+        self.reads_ids = state.device.type == "cpu" and products >= model.config.vocab_size
         self.context = _cells(
             backbone.context, cache.context_state, linear, self.embedding if self.reads_ids else None
         )
@@ -45,7 +46,7 @@ class CharacterStep:
             alignment, self.length = self.planner.alignment, self.planner.segment_length
             # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
             query = _wide(alignment.key.weight).t() @ _wide(alignment.query.weight)
-            self.query = linear((query * cache.plan.shape[-1] ** -0.5).to(state.dtype))
+            self.query = linear(query * cache.plan.shape[-1] ** -0.5)
             self.distance_bias, self.max_distance = _wide(alignment.distance_bias), alignment.max_distance
             self.place, self.segment = int(cache.position[0]), cache.segment
             self._hold(cache.plan)
@@ -81,9 +82,10 @@ class CharacterStep:
             self.segment = self.segment + 1
         # Alignment.forward for one query
         bias = self.distance_bias.narrow(0, self.max_distance - self.place, self.length)
-        score = torch.baddbmm(bias, _wide(self.query(context))[:, None], self.keys)
+        score = torch.baddbmm(bias, self.query(_wide(context)).unsqueeze(1), self.keys)
         self.place = (self.place + 1) % self.length
-        return torch.bmm(score.softmax(-1), self.values)[:, 0].to(context.dtype)
+        aligned = torch.bmm(score.softmax(-1), self.values).squeeze(1)
+        return aligned if aligned.dtype is context.dtype else aligned.to(context.dtype)
 
     def _hold(self, plan):
         # a product for each row is faster in float32, whatever the weights are
@@ -93,28 +95,33 @@ class CharacterStep:
 
 def _wide(x):
     """In float32 at least."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    # a call that changes nothing costs a microsecond
+    return x if x.dtype is torch.float32 else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-# characters to come from which on weights are laid out for oneDNN; that takes as long as some ten steps of 64 rows
-PACKING_PAYS = 32
-# multiplications of a float32 product from which on it gains more by that than a call of oneDNN costs (12 µs)
-PACKED_PRODUCT = 2**18
+ROWS_OF_A_PRODUCT = 4  # a product of fewer rows takes no less time: the weights have to be read
+# characters to come from which on weights are laid out anew; that takes as long as some ten steps of 64 rows
+LAYOUT_PAYS = 32
+# multiplications of a float32 product from which on oneDNN, which divides it among threads, is the faster
+PACKED_PRODUCT = 2**20
 
 
 def _linear(weight, bias, rows, characters):
     """The product of so many rows with a weight, in the faster layout for so many characters."""
-    packs = characters >= PACKING_PAYS and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    weight = weight.detach()
+    if characters < LAYOUT_PAYS or weight.device.type != "cpu":
+        return _plain(weight.t(), bias)
+    packs = torch.backends.mkldnn.is_available()
     if weight.dtype is torch.bfloat16:
         packs = packs and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     else:
         packs = packs and weight.dtype is torch.float32 and rows * weight.numel() > PACKED_PRODUCT
-    return (_packed if packs else _plain)(weight, bias)
+    return _packed(weight, bias) if packs else _plain(weight.t().contiguous(), bias)
 
 
 def _plain(weight, bias=None):
-    """x → x @ weightᵀ + bias, and (x, other) → x @ weightᵀ + other, always into the same buffer."""
-    weight, buffer = weight.detach().t(), weight.new_empty(0)
+    """x → x @ weight + bias, and (x, other) → x @ weight + other, always into the same buffer."""
+    buffer = weight.new_empty(0)
 
     def linear(x, other=bias):
         nonlocal buffer
@@ -128,8 +135,8 @@ def _plain(weight, bias=None):
 
 
 def _packed(weight, bias=None):
-    """The same as `torch.compile` lowers it for a CPU: the weight is packed once for all products."""
-    weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+    """x → x @ weightᵀ + bias, … as `torch.compile` lowers it for a CPU: the weight is packed once for all products."""
+    weight = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def linear(x, other=None):
         if other is None:
@@ -200,7 +207,7 @@ class _Cell:
             gates = self.product(torch.cat((*inputs, self.hidden), 1))
         else:
             gates = self.product(self.hidden, self.table.index_select(0, inputs[0]))
-        gates = gates.to(self.scaled_memory.dtype)
+        gates = _wide(gates)
         if gates is not self.gates:
             self.gates = gates
             self.admit, self.forget, self.candidate, self.emit = gates.chunk(4, 1)
@@ -268,7 +275,8 @@ def _decode(
     stop = _StopTest(stopping_criteria, ids)
     text = _Text(ids, stopping_criteria.max_length)
     while True:
-        logits = logits.to(copy=kept_logits is not None, dtype=torch.float32)
+        if kept_logits is not None or logits.dtype is not torch.float32:
+            logits = logits.to(copy=True, dtype=torch.float32)
         scores = logits
         # `LogitsProcessorList` would look every processor's signature up again
         for processor in logits_processor:

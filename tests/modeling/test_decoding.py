@@ -8,7 +8,7 @@ from transformers import TextIteratorStreamer
 
 from boustro import BoustroTokenizer, decoding_boustro, generation_boustro
 from boustro.cache_boustro import BoustroCache
-from boustro.decoding_boustro import PACKING_PAYS, CharacterStep, _draw
+from boustro.decoding_boustro import LAYOUT_PAYS, CharacterStep, _draw
 from boustro.planning_boustro import PlanInputs
 from tests.conftest import random_ids, small_model
 from tests.modeling.test_generation import uneven_prompts
@@ -67,13 +67,13 @@ def test_so_do_weights_that_are_laid_out_anew_for_many_characters(changes, rows,
     monkeypatch.setattr(decoding_boustro, "PACKED_PRODUCT", 0)
     monkeypatch.setattr(decoding_boustro, "_packed", lambda *weights: packed.append(1) or pack(*weights))
     model, ids = small_model(**changes), random_ids(rows, 6)
-    options = {"do_sample": True, "top_k": 0, "max_new_tokens": PACKING_PAYS + 8}
+    options = {"do_sample": True, "top_k": 0, "max_new_tokens": LAYOUT_PAYS + 8}
     fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
     assert torch.equal(fast, stock) and packed
 
 
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("characters", [1, 2 * PACKING_PAYS])
+@pytest.mark.parametrize("characters", [1, 2 * LAYOUT_PAYS])
 def test_in_bf16_the_fast_loop_is_as_near_to_float32_as_the_stock_loop(changes, characters):
     exact = small_model(**changes)
     rounded = small_model(**changes).bfloat16()
