@@ -42,8 +42,8 @@ class BoustroModelOutput(ModelOutput):
         prior: p(z) of each segment, a [`GaussianMixture`] with log weights (B, K, C).
         backward_states: (B, K, S, Hb), the plan of each segment in text order.
         segment_targets: (B, K, S), the target ids of each segment, −100 where there is none.
-        alignments: (B, K, S, S), weights of each place of a segment over its plan, if asked for; (B, 1, 1, S) after a
-            cached call of one character.
+        alignments: (B, K, P, S), weights of each place of a segment over its plan, if asked for, P being the places of
+            the longest segment; (B, 1, 1, S) after a cached call of one character.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -76,7 +76,7 @@ class BoustroCausalLMOutput(ModelOutput):
             `backward_horizon`, of the first six horizons of each segment alone.
         target_count: (B,), target characters of each row.  segment_count: (B,), segments with a target.
         latents: (B, K, Z), the z that were used.  posterior_mean: (B, K, Z), where labels were given.
-        alignments: (B, K, S, S), if asked for.  past_key_values: the cache, if asked for.
+        alignments: (B, K, P, S), if asked for.  past_key_values: the cache, if asked for.
     """
 
     loss: torch.FloatTensor | None = None

@@ -93,8 +93,9 @@ class SegmentPlanner(nn.Module):
             # segment 0 goes on with its plan; the latent drawn for it above is not used
             states = torch.cat([past.plan[:, None].to(states.dtype), states[:, 1:]], 1)
             latents = torch.cat([torch.full_like(latents[:, :1], float("nan")), latents[:, 1:]], 1)
-        places = torch.arange(segment_length, device=context.device)
-        aligned, weights = self.alignment(grid.split(context), states, distance=places - places[:, None])
+        places, short = torch.arange(segment_length, device=context.device), grid.shortened()
+        distance = places - places[: short.length, None]
+        aligned, weights = self.alignment(short.split(context), states, distance=distance)
         rows = torch.arange(len(lengths), device=lengths.device)
         plan, next_position = states[rows, grid.last_segment], (grid.last_place + 1) % segment_length
         plan = nn.functional.pad(plan, (0, 0, 0, self.segment_length - segment_length))
@@ -105,7 +106,7 @@ class SegmentPlanner(nn.Module):
         else:
             next_position = next_position * (lengths > 0)
         return PlanOutput(
-            aligned=grid.join(aligned),
+            aligned=short.join(aligned),
             plan=plan,
             position=next_position,
             segment=past_segment + grid.started.sum(1),
@@ -136,7 +137,7 @@ class SegmentPlanner(nn.Module):
         targets, posterior = None, None
         if inputs.target_ids is not None:
             targets = grid.split(inputs.target_ids, fill=IGNORE_INDEX)
-            posterior = self._posterior(grid, start_context, targets, inputs)
+            posterior = self._posterior(grid.shortened(), start_context, targets, inputs)
         index = torch.arange(grid.count, device=lengths.device).expand(len(lengths), grid.count)
         if isinstance(first, torch.Tensor):
             index = index + first[:, None]

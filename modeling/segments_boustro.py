@@ -1,5 +1,7 @@
 """Where the segments of a batch lie: pure index arithmetic between (B, T, ·) and (B, K, S, ·)."""
 
+from copy import copy
+
 import torch
 from torch import nn
 
@@ -12,14 +14,14 @@ class SegmentGrid:
     Real positions come first in a row, padding after them.
 
     Attributes:
-        count: K.  length: S.  times: T.
+        count: K.  length: S.  times: T.  longest: P ≤ S, the places of the longest segment.
         start_times: (B, K), the time at which each segment starts (0 where none does).
         started: (B, K) bool, the segments that start in this grid.
         last_segment, last_place: (B,), where each row's last real position lies.
     """
 
-    def __init__(self, cells, lengths, count, length, start_times, started, is_regular):
-        self.count, self.length, self.times = count, length, cells.shape[1]
+    def __init__(self, cells, lengths, count, length, longest, start_times, started, is_regular):
+        self.count, self.length, self.longest, self.times = count, length, longest, cells.shape[1]
         self.start_times, self.started = start_times, started
         last = cells.gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0]
         self.last_segment = (last // length).clamp(max=count - 1)
@@ -33,7 +35,8 @@ class SegmentGrid:
         cells = torch.arange(times, device=lengths.device).expand(len(lengths), times)
         start_times = cells[:, ::length]
         started = start_times < lengths[:, None]
-        return cls(cells, lengths, start_times.shape[1], length, start_times, started, True)
+        longest = min(times, length)
+        return cls(cells, lengths, start_times.shape[1], length, longest, start_times, started, True)
 
     @classmethod
     def from_starts(
@@ -59,13 +62,27 @@ class SegmentGrid:
         last_start = torch.where(starts, time, -1).cummax(1).values
         carried = 0 if position is None else position[:, None]
         place = torch.where(last_start >= 0, time - last_start, time + carried)
-        _check_places(place.masked_fill(~real, 0), length)
+        longest = int(place.masked_fill(~real, 0).max()) + 1
+        if longest > length:
+            raise ValueError(
+                f"segment_starts leaves a segment of {longest} characters, expected at most "
+                f"segment_length={length}; mark a start at least every {length} characters."
+            )
         count = max(int(segment.max()) + 1, 1)
         cells = torch.where(real, segment * length + place, count * length)
         bins = torch.where(starts, segment, count)
         start_times = time.new_zeros(batch, count + 1).scatter(1, bins, time)[:, :count]
         started = starts.new_zeros(batch, count + 1).scatter(1, bins, starts)[:, :count]
-        return cls(cells, lengths, count, length, start_times, started, False)
+        return cls(cells, lengths, count, length, longest, start_times, started, False)
+
+    def shortened(self) -> "SegmentGrid":
+        """The same segments with P places each in place of S."""
+        if self.longest == self.length:
+            return self
+        short = copy(self)
+        short.length = self.longest
+        short._cells = self._cells // self.length * self.longest + self._cells % self.length
+        return short
 
     def split(self, x: torch.Tensor, fill: float = 0) -> torch.Tensor:
         """(B, T, …) → (B, K, S, …), with `fill` in the cells that hold no position."""
@@ -91,12 +108,3 @@ class SegmentGrid:
 def expand_index(index: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """An index (B, N) for `gather` and `scatter` along dimension 1 of `like` (B, ·, …)."""
     return index.reshape(*index.shape, *[1] * (like.dim() - 2)).expand(*index.shape, *like.shape[2:])
-
-
-def _check_places(place: torch.Tensor, length: int) -> None:
-    longest = int(place.max()) + 1
-    if longest > length:
-        raise ValueError(
-            f"segment_starts leaves a segment of {longest} characters, expected at most segment_length={length}; "
-            f"mark a start at least every {length} characters."
-        )

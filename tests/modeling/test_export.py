@@ -91,7 +91,17 @@ def test_the_folder_holds_code_and_no_pickle(exported):
     }
 
 
-ALLOWED_IMPORTS = {"__future__", "collections", "contextlib", "dataclasses", "itertools", "json", "math", "pathlib"}
+ALLOWED_IMPORTS = {
+    "__future__",
+    "collections",
+    "contextlib",
+    "copy",
+    "dataclasses",
+    "itertools",
+    "json",
+    "math",
+    "pathlib",
+}
 ALLOWED_IMPORTS |= {"typing", "huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"}
 FORBIDDEN_FUNCTIONS = {"open", "exec", "eval", "compile", "__import__"}
 FORBIDDEN_METHODS = {"load", "loads", "open", "system", "Popen", "read_text", "read_bytes", "urlopen", "write_text"}

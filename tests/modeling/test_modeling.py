@@ -301,6 +301,8 @@ def test_alignments_are_distributions_over_the_plan(model):
     alignments = model(ids, labels=ids, output_alignments=True).alignments
     assert alignments.shape == (2, 3, 5, 5)
     assert torch.allclose(alignments.sum(-1), torch.ones(2, 3, 5), atol=1e-5)
+    short = model(ids[:, :3], labels=ids[:, :3], output_alignments=True).alignments
+    assert short.shape == (2, 1, 3, 5)
     assert model(ids, labels=ids).alignments is None
 
 

@@ -35,6 +35,18 @@ def test_segment_under_way_is_segment_zero():
     assert grid.started.tolist() == [[False, True], [False, True]]
 
 
+def test_shortened_to_the_longest_segment():
+    starts = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]]).bool()
+    lengths, x = torch.tensor([5, 4]), torch.randn(2, 5, 3)
+    for grid in (SegmentGrid.from_starts(starts, lengths, length=8), SegmentGrid.regular(lengths, 5, length=8)):
+        short = grid.shortened()
+        assert short.length == grid.longest == (3 if grid.count > 1 else 5)
+        assert torch.equal(short.split(x), grid.split(x)[:, :, : short.length])
+        assert torch.equal(short.join(short.split(x))[1, :4], x[1, :4])
+    whole = SegmentGrid.regular(lengths, 5, length=2)
+    assert whole.shortened() is whole
+
+
 def test_too_long_a_segment_is_refused():
     with pytest.raises(ValueError, match="at most segment_length=3"):
         SegmentGrid.from_starts(torch.tensor([[1, 0, 0, 0]]).bool(), torch.tensor([4]), length=3)
