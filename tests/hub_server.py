@@ -65,7 +65,8 @@ class HubServer:
         self.users, self.repositories, self.blobs = users, {}, {}
         self.requests: list[str] = []
         self.broken: str | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.hub = self
         self._server.daemon_threads = True
 
     @property
@@ -134,210 +135,214 @@ def _as_list(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
-    routes = [
-        ("POST", r"/api/repos/create", "create"),
-        ("POST", r"/api/validate-yaml", "validate"),
-        ("GET", r"/api/whoami-v2", "whoami"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", "branch"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", "preupload"),
-        ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
-        ("PUT", r"/lfs/([0-9a-f]{64})", "upload"),
-        ("POST", r"/api/models/([^/]+/[^/]+)/commit/([^/]+)", "commit"),
-        ("GET", r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", "tree"),
-        ("GET", r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", "info"),
-        ("GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
-        ("HEAD", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
-    ]
+_ROUTES = (
+    ("POST", r"/api/repos/create", "create"),
+    ("POST", r"/api/validate-yaml", "validate"),
+    ("GET", r"/api/whoami-v2", "whoami"),
+    ("POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", "branch"),
+    ("POST", r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", "preupload"),
+    ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
+    ("PUT", r"/lfs/([0-9a-f]{64})", "upload"),
+    ("POST", r"/api/models/([^/]+/[^/]+)/commit/([^/]+)", "commit"),
+    ("GET", r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", "tree"),
+    ("GET", r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", "info"),
+    ("GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
+    ("HEAD", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
+)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def handle_request(self):
-            path = urlsplit(self.path).path
-            request = f"{self.command} {path}"
-            hub.requests.append(request)
-            self.body = self.read_body()
-            try:
-                if hub.broken and re.search(hub.broken, request):
-                    raise _Refused(500, "out of order")
-                for method, pattern, name in routes:
-                    found = re.fullmatch(pattern, path)
-                    if method == self.command and found:
-                        groups = [None if group is None else unquote(group) for group in found.groups()]
-                        getattr(self, name)(*groups)
-                        return
-                raise _Refused(404, f"no route {request}")
-            except _Refused as refused:
-                headers = {"X-Error-Message": refused.message}
-                headers |= {"X-Error-Code": refused.code} if refused.code else {}
-                self.answer({"error": refused.message}, refused.status, headers)
+class _Handler(BaseHTTPRequestHandler):
+    """Answers a request; `server.hub` is the `HubServer` whose state it reads and changes."""
 
-        do_GET = do_HEAD = do_POST = do_PUT = handle_request
+    protocol_version = "HTTP/1.1"
 
-        def read_body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
+    @property
+    def hub(self) -> HubServer:
+        return self.server.hub
+
+    def handle_request(self):
+        path = urlsplit(self.path).path
+        request = f"{self.command} {path}"
+        self.hub.requests.append(request)
+        self.body = self.read_body()
+        try:
+            if self.hub.broken and re.search(self.hub.broken, request):
+                raise _Refused(500, "out of order")
+            for method, pattern, name in _ROUTES:
+                found = re.fullmatch(pattern, path)
+                if method == self.command and found:
+                    groups = [None if group is None else unquote(group) for group in found.groups()]
+                    getattr(self, name)(*groups)
+                    return
+            raise _Refused(404, f"no route {request}")
+        except _Refused as refused:
+            headers = {"X-Error-Message": refused.message}
+            headers |= {"X-Error-Code": refused.code} if refused.code else {}
+            self.answer({"error": refused.message}, refused.status, headers)
+
+    do_GET = do_HEAD = do_POST = do_PUT = handle_request
+
+    def read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
             self.rfile.readline()
-            return body
+        self.rfile.readline()
+        return body
 
-        def log_message(self, *arguments):
-            pass
+    def log_message(self, *arguments):
+        pass
 
-        def answer(self, value, status: int = 200, headers: dict[str, str] | None = None):
-            body = value if isinstance(value, bytes) else json.dumps(value).encode()
-            self.send_response(status)
-            kind = "application/octet-stream" if isinstance(value, bytes) else "application/json"
-            for name, text in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, text)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+    def answer(self, value, status: int = 200, headers: dict[str, str] | None = None):
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        kind = "application/octet-stream" if isinstance(value, bytes) else "application/json"
+        for name, text in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-        def user(self) -> str | None:
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if token and token not in hub.users:
-                raise _Refused(401, "Invalid username or password.")
-            return hub.users.get(token)
+    def user(self) -> str | None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token and token not in self.hub.users:
+            raise _Refused(401, "Invalid username or password.")
+        return self.hub.users.get(token)
 
-        def repository(self, name: str, write: bool = False) -> Repository:
-            user, repository = self.user(), hub.repositories.get(name)
-            mine = user is not None and name.startswith(f"{user}/")
-            if repository is None or (repository.private and not mine):
-                raise _Refused(401 if user is None else 404, "Repository not found", "RepoNotFound")
-            if write and not mine:
-                raise _Refused(403, "You don't have the rights to write to this repository")
-            return repository
+    def repository(self, name: str, write: bool = False) -> Repository:
+        user, repository = self.user(), self.hub.repositories.get(name)
+        mine = user is not None and name.startswith(f"{user}/")
+        if repository is None or (repository.private and not mine):
+            raise _Refused(401 if user is None else 404, "Repository not found", "RepoNotFound")
+        if write and not mine:
+            raise _Refused(403, "You don't have the rights to write to this repository")
+        return repository
 
-        def revision(self, repository: Repository, revision: str | None) -> str:
-            number = repository.branches.get(revision or "main", revision)
-            if number not in repository.commits:
-                raise _Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-            return number
+    def revision(self, repository: Repository, revision: str | None) -> str:
+        number = repository.branches.get(revision or "main", revision)
+        if number not in repository.commits:
+            raise _Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return number
 
-        def whoami(self):
-            user = self.user()
-            if user is None:
-                raise _Refused(401, "Invalid username or password.")
-            self.answer({"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}})
+    def whoami(self):
+        user = self.user()
+        if user is None:
+            raise _Refused(401, "Invalid username or password.")
+        self.answer({"type": "user", "name": user, "orgs": [], "auth": {"type": "access_token"}})
 
-        def create(self):
-            user, wanted = self.user(), json.loads(self.body)
-            if user is None:
-                raise _Refused(401, "Invalid username or password.")
-            owner = wanted.get("organization") or user
-            if owner != user:
-                raise _Refused(403, f"You don't have the rights to create a model under the namespace {owner}")
-            name = f"{owner}/{wanted['name']}"
-            answer = {"url": f"{hub.url}/{name}", "name": name, "id": name}
-            if name in hub.repositories:
-                self.answer({"error": "You already created this model repo", **answer}, 409)
-                return
-            private = wanted.get("private") or wanted.get("visibility") == "private"
-            hub.repositories[name] = Repository(bool(private))
-            hub.repositories[name].commit("main", "initial commit", {".gitattributes": b""})
-            self.answer(answer)
+    def create(self):
+        user, wanted = self.user(), json.loads(self.body)
+        if user is None:
+            raise _Refused(401, "Invalid username or password.")
+        owner = wanted.get("organization") or user
+        if owner != user:
+            raise _Refused(403, f"You don't have the rights to create a model under the namespace {owner}")
+        name = f"{owner}/{wanted['name']}"
+        answer = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
+        if name in self.hub.repositories:
+            self.answer({"error": "You already created this model repo", **answer}, 409)
+            return
+        private = wanted.get("private") or wanted.get("visibility") == "private"
+        self.hub.repositories[name] = Repository(bool(private))
+        self.hub.repositories[name].commit("main", "initial commit", {".gitattributes": b""})
+        self.answer(answer)
 
-        def validate(self):
-            errors = card_errors(json.loads(self.body)["content"])
-            answer = {"errors": [{"message": error} for error in errors], "warnings": []}
-            self.answer(answer, 400 if errors else 200)
+    def validate(self):
+        errors = card_errors(json.loads(self.body)["content"])
+        answer = {"errors": [{"message": error} for error in errors], "warnings": []}
+        self.answer(answer, 400 if errors else 200)
 
-        def branch(self, name: str, branch: str):
-            repository = self.repository(name, write=True)
-            repository.branches[branch] = repository.branches["main"]
-            self.answer({})
+    def branch(self, name: str, branch: str):
+        repository = self.repository(name, write=True)
+        repository.branches[branch] = repository.branches["main"]
+        self.answer({})
 
-        def preupload(self, name: str, revision: str):
-            repository = self.repository(name, write=True)
-            self.revision(repository, revision)
-            files = [
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(LFS) else "regular",
-                    "shouldIgnore": False,
-                }
-                for file in json.loads(self.body)["files"]
-            ]
-            self.answer({"files": files})
+    def preupload(self, name: str, revision: str):
+        repository = self.repository(name, write=True)
+        self.revision(repository, revision)
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(LFS) else "regular",
+                "shouldIgnore": False,
+            }
+            for file in json.loads(self.body)["files"]
+        ]
+        self.answer({"files": files})
 
-        def batch(self, name: str):
-            self.repository(name, write=True)
-            objects = [
-                part
-                if part["oid"] in hub.blobs
-                else {**part, "actions": {"upload": {"href": f"{hub.url}/lfs/{part['oid']}"}}}
-                for part in json.loads(self.body)["objects"]
-            ]
-            self.answer({"transfer": "basic", "objects": objects})
+    def batch(self, name: str):
+        self.repository(name, write=True)
+        objects = [
+            part
+            if part["oid"] in self.hub.blobs
+            else {**part, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{part['oid']}"}}}
+            for part in json.loads(self.body)["objects"]
+        ]
+        self.answer({"transfer": "basic", "objects": objects})
 
-        def upload(self, number: str):
-            if hashlib.sha256(self.body).hexdigest() != number:
-                raise _Refused(400, "the content is not what its name says")
-            hub.blobs[number] = self.body
-            self.answer({})
+    def upload(self, number: str):
+        if hashlib.sha256(self.body).hexdigest() != number:
+            raise _Refused(400, "the content is not what its name says")
+        self.hub.blobs[number] = self.body
+        self.answer({})
 
-        def commit(self, name: str, branch: str):
-            repository = self.repository(name, write=True)
-            files = dict(repository.files(self.revision(repository, branch)))
-            message = ""
-            for line in filter(None, self.body.splitlines()):
-                entry = json.loads(line)
-                value = entry["value"]
-                if entry["key"] == "header":
-                    message = value["summary"]
-                elif entry["key"] == "file":
-                    files[value["path"]] = base64.b64decode(value["content"])
-                elif entry["key"] == "lfsFile":
-                    files[value["path"]] = hub.blobs[value["oid"]]
-                elif entry["key"] == "deletedFile":
-                    files.pop(value["path"], None)
-            number = repository.commit(branch, message, files)
-            self.answer({"success": True, "commitOid": number, "commitUrl": f"{hub.url}/{name}/commit/{number}"})
+    def commit(self, name: str, branch: str):
+        repository = self.repository(name, write=True)
+        files = dict(repository.files(self.revision(repository, branch)))
+        message = ""
+        for line in filter(None, self.body.splitlines()):
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "header":
+                message = value["summary"]
+            elif entry["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                files[value["path"]] = self.hub.blobs[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                files.pop(value["path"], None)
+        number = repository.commit(branch, message, files)
+        self.answer({"success": True, "commitOid": number, "commitUrl": f"{self.hub.url}/{name}/commit/{number}"})
 
-        def info(self, name: str, revision: str | None):
-            repository = self.repository(name)
-            number = self.revision(repository, revision)
-            files = [{"rfilename": path} for path in sorted(repository.files(number))]
-            self.answer(
-                {
-                    "id": name,
-                    "modelId": name,
-                    "sha": number,
-                    "private": repository.private,
-                    "siblings": files,
-                    "tags": [],
-                }
-            )
+    def info(self, name: str, revision: str | None):
+        repository = self.repository(name)
+        number = self.revision(repository, revision)
+        files = [{"rfilename": path} for path in sorted(repository.files(number))]
+        self.answer(
+            {
+                "id": name,
+                "modelId": name,
+                "sha": number,
+                "private": repository.private,
+                "siblings": files,
+                "tags": [],
+            }
+        )
 
-        def tree(self, name: str, revision: str):
-            repository = self.repository(name)
-            files = repository.files(self.revision(repository, revision))
-            self.answer([self.entry(path, content) for path, content in sorted(files.items())])
+    def tree(self, name: str, revision: str):
+        repository = self.repository(name)
+        files = repository.files(self.revision(repository, revision))
+        self.answer([self.entry(path, content) for path, content in sorted(files.items())])
 
-        def entry(self, path: str, content: bytes) -> dict:
-            entry = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            if path.endswith(LFS):
-                entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-            return entry
+    def entry(self, path: str, content: bytes) -> dict:
+        entry = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        if path.endswith(LFS):
+            entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+        return entry
 
-        def resolve(self, name: str, revision: str, path: str):
-            repository = self.repository(name)
-            number = self.revision(repository, revision)
-            content = repository.files(number).get(path)
-            if content is None:
-                headers = {
-                    "X-Repo-Commit": number,
-                    "X-Error-Code": "EntryNotFound",
-                    "X-Error-Message": "Entry not found",
-                }
-                self.answer({"error": "Entry not found"}, 404, headers)
-                return
-            tag = f'"{hashlib.sha1(content).hexdigest()}"'
-            self.answer(content, headers={"X-Repo-Commit": number, "ETag": tag, "X-Linked-Size": str(len(content))})
-
-    return Handler
+    def resolve(self, name: str, revision: str, path: str):
+        repository = self.repository(name)
+        number = self.revision(repository, revision)
+        content = repository.files(number).get(path)
+        if content is None:
+            headers = {
+                "X-Repo-Commit": number,
+                "X-Error-Code": "EntryNotFound",
+                "X-Error-Message": "Entry not found",
+            }
+            self.answer({"error": "Entry not found"}, 404, headers)
+            return
+        tag = f'"{hashlib.sha1(content).hexdigest()}"'
+        self.answer(content, headers={"X-Repo-Commit": number, "ETag": tag, "X-Linked-Size": str(len(content))})

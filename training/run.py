@@ -77,33 +77,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: Arguments, argv: list[str]) -> int:
     """As `main`, with parsed options; lets errors through."""
-    args = arguments.train
-    output_dir = Path(args.output_dir)
+    args, output_dir = arguments.train, Path(arguments.train.output_dir)
     logging.disable_progress_bar()
     if args.push_to_hub:
         check_target(arguments.hub, output_dir)
     accelerator = build_accelerator(arguments)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            check_output_dir(output_dir, args.overwrite_output_dir, args.resume, arguments.model.checkpoint)
+    resume_from = find_start(arguments, accelerator)
     set_seed(args.seed, device_specific=True)
-    last = output_dir / "last"
-    resume_from = last if args.resume and last.is_dir() else None
-    if args.resume and resume_from is None and accelerator.is_main_process:
-        print(f"boustro: {output_dir} has no checkpoint yet: starting from the beginning.")
-
-    source = str(resume_from) if resume_from else arguments.model.checkpoint
-    tokenizer = load_tokenizer(source) if source else None
-    with accelerator.main_process_first():
-        data = prepare(arguments.data, tokenizer, args.seed)
-    model = load_model(source, arguments, data.tokenizer) if source else build_model(arguments.model, data)
-    check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
+    data, model = load_data_and_model(arguments, resume_from, accelerator)
     batches = build_batches(arguments, data, model.config)
     state = load_state(resume_from, output_dir, data.train)
-    repository = None
-    if args.push_to_hub and accelerator.is_main_process:
-        hub = replace(arguments.hub, hub_exist_ok=arguments.hub.hub_exist_ok or args.resume)
-        repository = Repository.open(hub, output_dir)
+    repository = open_repository(arguments) if args.push_to_hub and accelerator.is_main_process else None
     # only now, when nothing about data and options can go wrong any more, is the folder touched
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -126,18 +110,56 @@ def run(arguments: Arguments, argv: list[str]) -> int:
         print(describe(model, data, accelerator))
     finished = loop.train()
     accelerator.end_training()
-    if not finished:
-        if accelerator.is_main_process:
+    if accelerator.is_main_process:
+        if finished:
+            finish(arguments, argv, data, loop, accelerator)
+            share(arguments, repository)
+        else:
             print(f"boustro: stopped after step {loop.state.step}; everything is saved. Go on with:")
             print(f"  {resume_command(output_dir)}")
-        return INTERRUPTED
-    if accelerator.is_main_process:
-        finish(arguments, argv, data, loop, accelerator)
-        if repository is not None:
-            print(f"pushed: {repository.push(output_dir, 'End of training')}")
-        else:
-            print(f"push it to the Hub with\n  {push_command(output_dir, arguments.hub)}")
-    return 0
+    return 0 if finished else INTERRUPTED
+
+
+def find_start(arguments: Arguments, accelerator: Accelerator) -> Path | None:
+    """The checkpoint that `--resume` goes on from, if there is one. Raises `TrainingError` if the folder is in use."""
+    args, output_dir = arguments.train, Path(arguments.train.output_dir)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            check_output_dir(output_dir, args.overwrite_output_dir, args.resume, arguments.model.checkpoint)
+    last = output_dir / "last"
+    if args.resume and last.is_dir():
+        return last
+    if args.resume and accelerator.is_main_process:
+        print(f"boustro: {output_dir} has no checkpoint yet: starting from the beginning.")
+    return None
+
+
+def load_data_and_model(
+    arguments: Arguments, resume_from: Path | None, accelerator: Accelerator
+) -> tuple[PreparedData, BoustroForCausalLM]:
+    """The prepared text, and a new model for it or that of the checkpoint to go on from."""
+    source = str(resume_from) if resume_from else arguments.model.checkpoint
+    tokenizer = load_tokenizer(source) if source else None
+    with accelerator.main_process_first():
+        data = prepare(arguments.data, tokenizer, arguments.train.seed)
+    model = load_model(source, arguments, data.tokenizer) if source else build_model(arguments.model, data)
+    check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
+    return data, model
+
+
+def open_repository(arguments: Arguments) -> Repository:
+    """The repository on the Hub to push to; when resuming it may be there already."""
+    hub = replace(arguments.hub, hub_exist_ok=arguments.hub.hub_exist_ok or arguments.train.resume)
+    return Repository.open(hub, Path(arguments.train.output_dir))
+
+
+def share(arguments: Arguments, repository: Repository | None) -> None:
+    """Pushes the finished run, or prints how that is done."""
+    output_dir = Path(arguments.train.output_dir)
+    if repository is not None:
+        print(f"pushed: {repository.push(output_dir, 'End of training')}")
+    else:
+        print(f"push it to the Hub with\n  {push_command(output_dir, arguments.hub)}")
 
 
 def build_accelerator(arguments: Arguments) -> Accelerator:
