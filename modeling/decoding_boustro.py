@@ -1,5 +1,7 @@
 """The fast decoding loop: one character costs what its arithmetic costs."""
 
+from functools import cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -302,11 +304,31 @@ def _draw(probabilities):
     """What `torch.multinomial` draws from probabilities (B, V) for the same state of the random generator: (B,)."""
     if probabilities.device.type != "cpu":
         return torch.multinomial(probabilities, 1).squeeze(1)
-    # the race of exponential clocks in multinomial, without its several passes of checks
-    largest, tokens = probabilities.div_(torch.empty_like(probabilities).exponential_()).max(-1)
-    if any(value != value for value in largest.tolist()):
+    # the race of exponential clocks in multinomial, without its several passes of checks: the highest p / clock wins
+    if probabilities.numel() >= MANY_CLOCKS and _clocks_are_uniform():
+        best, tokens = probabilities.div_(_negative_clocks(probabilities.shape)).min(-1)
+    else:
+        best, tokens = probabilities.div_(torch.empty_like(probabilities).exponential_()).max(-1)
+    if any(value != value for value in best.tolist()):
         raise RuntimeError("A character has no probability: the logits or a logits processor gave nan or only −inf.")
     return tokens
+
+
+MANY_CLOCKS = 2**10  # from so many on `_negative_clocks` take less time than `exponential_`
+
+
+def _negative_clocks(shape, generator=None):
+    """Minus what `exponential_` draws where `_clocks_are_uniform`, in less than half the time."""
+    uniform = torch.empty(shape, dtype=torch.float64).uniform_(generator=generator)
+    return uniform.neg_().log1p_().float()
+
+
+@cache
+def _clocks_are_uniform():
+    """Whether `exponential_` takes the logarithm of uniform numbers one by one, as it does where MKL has no kernel."""
+    one, other = (torch.Generator().manual_seed(0) for _ in range(2))
+    clocks = torch.empty(MANY_CLOCKS).exponential_(generator=one)
+    return torch.equal(-clocks, _negative_clocks(clocks.shape, other))
 
 
 class _Text:

@@ -97,6 +97,7 @@ ALLOWED_IMPORTS = {
     "contextlib",
     "copy",
     "dataclasses",
+    "functools",
     "itertools",
     "json",
     "math",
