@@ -14,6 +14,7 @@ from .filters import Blocklist, Boilerplate, Characters, Language, Length, Repet
 from .segmentation import DEFAULT_SEGMENTER
 
 SEPARATE_ROWS = {"stream": "document", "documents": "line"}  # default of sample_by for each input mode
+NO_FILTERS = "none"
 QUALITY_RULES = {"characters": Characters, "repetition": Repetition, "boilerplate": Boilerplate}
 
 
@@ -111,7 +112,7 @@ class DataArguments:
     min_characters: int = field(default=1, metadata={"help": "Drop rows of fewer characters than this."})
     filters: list[str] = field(
         default_factory=list,
-        metadata={"help": f"Rules of quality that drop rows: some of {', '.join(QUALITY_RULES)}."},
+        metadata={"help": f"Rules of quality that drop rows: some of {', '.join(QUALITY_RULES)}, or none."},
     )
     languages: list[str] = field(
         default_factory=list,
@@ -160,6 +161,8 @@ class DataArguments:
         self.train_file = _as_list(self.train_file)
         self.validation_file = _as_list(self.validation_file)
         self.filters = _as_list(self.filters)
+        if self.filters == [NO_FILTERS]:
+            self.filters = []
         self.languages = _as_list(self.languages)
         if self.prepared and (self.train_file or self.dataset_name or self.validation_file):
             raise DataError(

@@ -8,7 +8,8 @@
     python train.py --prepared prepared/ --output-dir runs/mine
 
 The command reads rows as paragraphs, drops rows by the rules of quality, near copies too, and puts placeholders for
-personal data; every such rule can be switched off. Stopped, it goes on where it was when it is started again.
+personal data; `--filters none`, `--no-near-duplicates` and `--redact keep` switch that off. Stopped, it goes on where
+it was when it is started again.
 
     prepared = prepare(DataArguments(train_file=["corpus/*.txt"]))
     prepared.train.ids, prepared.tokenizer, prepared.report
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import yaml
 from datasets import DatasetDict
@@ -32,8 +34,9 @@ from .arguments import QUALITY_RULES, DataArguments
 from .encoding import EncodedCorpus, corpus_of
 from .errors import DataError
 from .files import REPORT
+from .kinds import describe, fits
 from .pipeline import Result, dropped, run_pipeline
-from .prepared import PreparedData, load_prepared, save_splits
+from .prepared import PreparedData, has_splits, load_prepared, save_splits
 from .report import build_report, card_section, draw_picture, dropped_examples, dropped_texts, render_markdown
 from .shards import concatenate, write_atomically
 
@@ -120,16 +123,16 @@ def parse(argv: list[str]) -> tuple[CommandArguments, DataArguments]:
         allow_abbrev=False,
     )
     parser.set_defaults(**COMMAND_DEFAULTS)  # for --help
+    parser.add_argument(
+        "--no-near-duplicates", dest="near_duplicates", action="store_false", help="Leave near copies where they are."
+    )
     unset = object()
-    names = {option.name for part in parser.dataclass_types for option in dataclasses.fields(part)}
-    given = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset))))
+    hints = {name: hint for part in parser.dataclass_types for name, hint in get_type_hints(part).items()}
+    given = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(hints, unset))))
     given = {name: value for name, value in given.items() if value is not unset}
-    values = COMMAND_DEFAULTS | _read_config(given.get("config"), names) | given
+    values = COMMAND_DEFAULTS | _read_config(given.get("config"), hints) | given
     values["train_file"] = values.get("input") or values.get("train_file")
-    try:
-        return parser.parse_dict(values)
-    except TypeError as error:
-        raise DataError(f"an option has a value of the wrong kind: {error}") from error
+    return parser.parse_dict(values)
 
 
 class _Parser(HfArgumentParser):
@@ -139,7 +142,8 @@ class _Parser(HfArgumentParser):
         raise DataError(f"{message}; see --help.")
 
 
-def _read_config(path: str | None, names: set[str]) -> dict:
+def _read_config(path: str | None, hints: dict[str, Any]) -> dict:
+    """The options in a YAML file, each of the kind that its annotation in `hints` says."""
     if path is None:
         return {}
     try:
@@ -149,9 +153,11 @@ def _read_config(path: str | None, names: set[str]) -> dict:
     if not isinstance(values, dict):
         raise DataError(f"--config {path} holds no settings, expected lines such as 'near_threshold: 0.6'.")
     values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    for name in values:
-        if name not in names - {"config"}:
-            raise DataError(f"--config {path}: {name!r} is no option; the options are {', '.join(sorted(names))}.")
+    for name, value in values.items():
+        if name not in hints or name == "config":
+            raise DataError(f"--config {path}: {name!r} is no option; the options are {', '.join(sorted(hints))}.")
+        if not fits(value, hints[name]):
+            raise DataError(f"--config {path}: {name} is {value!r}, expected {describe(hints[name])}.")
     return values
 
 
@@ -174,7 +180,7 @@ def write_prepared(command: CommandArguments, args: DataArguments) -> str:
         "examples": dropped_examples(result),
     }
     try:
-        if _stored_key(folder) != result.key:
+        if _stored_key(folder) != result.key or not has_splits(folder, result.encoded):
             splits = DatasetDict({name: concatenate(shards) for name, shards in result.encoded.items()})
             save_splits(splits, folder)
         result.tokenizer.save_pretrained(folder)

@@ -8,7 +8,9 @@ prepared/dropped                   the dropped rows, with --keep-dropped
 prepared/work                      finished shards of every step; may be deleted
 """
 
+import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,16 @@ def load_prepared(folder: str | Path, tokenizer: PreTrainedTokenizerBase | None 
     for name in ("examples", "options"):
         report.pop(name, None)
     return PreparedData(corpus_of(splits["train"]), corpus_of(splits["validation"]), own, report)
+
+
+def has_splits(folder: Path, names: Iterable[str]) -> bool:
+    """Whether the folder holds all files of these splits."""
+    try:
+        states = {name: json.loads((folder / name / "state.json").read_text(encoding="utf-8")) for name in names}
+    except (OSError, ValueError):
+        return False
+    files = [folder / name / file["filename"] for name, state in states.items() for file in state["_data_files"]]
+    return all(path.is_file() for path in files)
 
 
 def save_splits(splits: DatasetDict, folder: Path) -> None:

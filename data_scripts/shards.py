@@ -18,6 +18,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
 from datasets import Dataset, Features, Value
 from tqdm.auto import tqdm
 
@@ -65,8 +66,14 @@ class Shard:
     rows: np.ndarray | None = None
 
     def open(self) -> Dataset:
-        """The rows, memory-mapped."""
-        dataset = Dataset.from_file(str(self.path))
+        """The rows, memory-mapped. Raises `DataError` if the file is damaged."""
+        try:
+            dataset = Dataset.from_file(str(self.path))
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(
+                f"{self.path} is damaged ({str(error).splitlines()[0]}): delete this file and run the same command "
+                "again; the other finished shards are kept."
+            ) from error
         return dataset if self.rows is None else dataset.select(self.rows)
 
 
@@ -203,10 +210,19 @@ def _writing(folder: Path) -> Iterator[None]:
     """Makes a folder, rid of what a killed run left half done; see `writing_errors`."""
     with writing_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if path.suffix != ".arrow" and path.name != "finished":
-                path.unlink()
-        yield
+        _sweep(folder)
+        try:
+            yield
+        except OSError:
+            _sweep(folder)  # on a full disk every byte counts
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    """Deletes what is half done."""
+    for path in folder.iterdir():
+        if path.suffix != ".arrow" and path.name != "finished":
+            path.unlink()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 
 import datasets
 import numpy as np
@@ -260,3 +261,37 @@ def test_the_report_tells_no_folder_of_this_machine(corpus, run, write):
     folder = run("--input", corpus, "--blocklist", blocklist)
     parent = os.path.dirname(corpus)
     assert all(parent not in (folder / name).read_text(encoding="utf-8") for name in ("report.json", "report.md"))
+
+
+def test_a_split_that_was_deleted_is_written_again(corpus, run):
+    folder = run("--input", corpus)
+    shutil.rmtree(folder / "train")
+    assert len(datasets.load_from_disk(str(run("--input", corpus)))["train"])
+
+
+def test_a_damaged_shard_is_named(corpus, run):
+    shard = sorted((run("--input", corpus) / "work").rglob("*.arrow"))[0]
+    shard.write_bytes(shard.read_bytes()[:100])
+    (shard.parent.parent.parent / "report.json").unlink()
+    message = run("--input", corpus, code=2)
+    assert shard.name in message and "is damaged" in message and "delete this file" in message
+
+
+def test_rules_of_the_command_can_be_switched_off(corpus, run):
+    report = report_of(run("--input", corpus, "--filters", "none", "--no-near-duplicates", "--redact", "keep"))
+    assert report["dropped"] == {"duplicate": 1} and report["redactions"] == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("num_proc: two", "num_proc is 'two', expected a whole number"),
+        ("fix_mojibake: 'off'", "fix_mojibake is 'off', expected true or false"),
+        ("filters:", "filters is None, expected a list, each a text"),
+        ("canaries: [1, a]", r"canaries is \[1, 'a'\], expected a list, each a whole number"),
+        ("near_threshold: high", "near_threshold is 'high', expected a number"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_config(write, corpus, run, line, expected):
+    message = run("--input", corpus, "--config", write("c.yaml", line), code=2)
+    assert re.search(expected, message)
