@@ -1,7 +1,7 @@
 """Whole characters in generation: bytes that would leave half a character are not drawn."""
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, MaxTimeCriteria
 
 # BoustroTokenizer gives the bytes 0x00 to 0xFF these ids
 FIRST_BYTE_ID = 3
@@ -33,6 +33,34 @@ TRANSITIONS = (
 LONGEST = 4  # bytes of a character
 
 
+def _following() -> list[list[int]]:
+    """For each state, the state after each id up to the last byte; every other id leads to `BETWEEN`."""
+    table = [[BETWEEN] * (LAST_BYTE_ID + 1) for _ in TRANSITIONS]
+    for state, ranges in enumerate(TRANSITIONS):
+        for first, last, after in ranges:
+            table[state][FIRST_BYTE_ID + first : FIRST_BYTE_ID + last + 1] = [after] * (last - first + 1)
+    return table
+
+
+_FOLLOWING = _following()
+
+
+def character_states(input_ids: torch.LongTensor) -> list[int] | None:
+    """The state of each row after its last ids, input_ids being (B, T); None if all stand between characters."""
+    last = input_ids[:, -1:].tolist()
+    if not any(FIRST_BYTE_ID + 0x80 <= i <= LAST_BYTE_ID for ids in last for i in ids):
+        return None
+    states = [_state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
+    return states if any(states) else None
+
+
+def _state(ids):
+    state = BETWEEN
+    for i in ids:
+        state = _FOLLOWING[state][i] if i <= LAST_BYTE_ID else BETWEEN
+    return state
+
+
 def continues_character(ids):
     """Whether ids, a tensor, an array or a number, are bytes that go on with a character: 0x80 to 0xBF."""
     return (ids >= FIRST_BYTE_ID + 0x80) & (ids < FIRST_BYTE_ID + 0xC0)
@@ -57,11 +85,9 @@ class WholeCharacters(LogitsProcessor):
         self.max_length = max_length
         self.bias = torch.full((len(TRANSITIONS), size), -torch.inf)
         self.bias[BETWEEN, :FIRST_BYTE_ID] = self.bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
-        self.following = [[BETWEEN] * size for _ in TRANSITIONS]
         for state, ranges in enumerate(TRANSITIONS):
-            for first, last, after in ranges:
-                span = slice(FIRST_BYTE_ID + first, FIRST_BYTE_ID + last + 1)
-                self.bias[state, span], self.following[state][span] = 0, [after] * (last - first + 1)
+            for first, last, _ in ranges:
+                self.bias[state, FIRST_BYTE_ID + first : FIRST_BYTE_ID + last + 1] = 0
         self.between = [self._with_room(room).to(device) for room in range(LONGEST + 1)]
         self.bias = self.bias[:, :vocab_size].to(device)
         self.between = [bias[:vocab_size] for bias in self.between]
@@ -70,19 +96,11 @@ class WholeCharacters(LogitsProcessor):
         """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
         between = self.between[max(room, 0)]
-        last = input_ids[:, -1:].tolist()
-        if not any(FIRST_BYTE_ID + 0x80 <= i <= LAST_BYTE_ID for ids in last for i in ids):  # all stand between
+        states = character_states(input_ids)
+        if states is None:
             return scores + between
-        states = [self._state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
         state = torch.tensor(states, device=scores.device)
         return scores + torch.where((state == BETWEEN)[:, None], between, self.bias[state])
-
-    def _state(self, ids):
-        """The state after a row's last ids, a list."""
-        state = BETWEEN
-        for i in ids:
-            state = self.following[state][i]
-        return state
 
     def _with_room(self, room):
         """The bias between characters if `room` ids can still come: leads of longer characters are banned."""
@@ -91,3 +109,12 @@ class WholeCharacters(LogitsProcessor):
             if 0 < room < length:
                 bias[FIRST_BYTE_ID + first : LAST_BYTE_ID + 1] = -torch.inf
         return bias
+
+
+class WholeCharactersTime(MaxTimeCriteria):
+    """`max_time`, which lets every row finish the character that it is writing: at most three more ids."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+        """(B,) bool, all true or none."""
+        stop = super().__call__(input_ids, scores, **kwargs)
+        return stop if character_states(input_ids) is None else torch.zeros_like(stop)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
+from transformers import GenerationMixin, MaxTimeCriteria
 from transformers.generation import LogitsProcessorList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 from transformers.utils import logging
 
 from .cache_boustro import BoustroCache
-from .characters_boustro import WholeCharacters
+from .characters_boustro import WholeCharacters, WholeCharactersTime
 from .decoding_boustro import CharacterStep, decode, shares_place
 from .planning_boustro import IGNORE_INDEX, PlanInputs, check_latents
 
@@ -35,7 +35,8 @@ class BoustroGenerationMixin(GenerationMixin):
     greedy and beam search take the mean of the prior's likeliest component. Beside the arguments of transformers,
     `generate` takes
 
-    - `latents`: (B, K, Z), in place of the first K planned segments; NaN leaves a segment to the prior;
+    - `latents`: (B, K, Z), in place of the first K planned segments, those after a cache's where one is given; NaN
+      leaves a segment to the prior;
     - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned
       like that one. Needs the tokenizer as [`BoustroLatentsMixin.encode`] does;
     - `latent_temperature`: factor of the noise that latents are drawn with (`do_sample=True`): below 1 likelier
@@ -43,8 +44,8 @@ class BoustroGenerationMixin(GenerationMixin):
     - `return_latents`: with `return_dict_in_generate=True`, `latents` (B, K, Z) beside `sequences`: the z of every
       segment of a row, those of its prompt first. With greedy search and sampling.
 
-    A text never ends in half a character, unless something else than its length or an end mark stops it: see
-    [`WholeCharacters`].
+    A text never ends in half a character, whatever its length, an end mark or `max_time` says ([`WholeCharacters`]);
+    only a stopping criterion of the caller's own can cut one.
 
     All random numbers for latents are drawn before the first step, so that generation with and without the cache
     plans alike.
@@ -55,9 +56,17 @@ class BoustroGenerationMixin(GenerationMixin):
         return False
 
     def generate(self, inputs=None, *args, latents_from=None, return_latents=False, **kwargs):
-        """As in transformers; see the class for the arguments that steer the latents. Raises `ValueError` for what
-        cannot be done, before anything is generated."""
+        """As in transformers, except that prompts padded on the right come back padded on the left; see the class for
+        the arguments that steer the latents. Raises `ValueError` for what cannot be done, before anything is
+        generated."""
         _refuse(kwargs)
+        name = "inputs" if inputs is not None else "input_ids"
+        prompt = kwargs.pop("input_ids", None) if inputs is None else inputs
+        if prompt is not None:
+            _check_prompt(name, prompt)
+            if kwargs.get("past_key_values") is None:
+                prompt = self._pad_left(prompt, kwargs)
+            inputs = prompt
         if return_latents:
             self._need_latents("return_latents")
             kwargs["return_latents"] = True
@@ -65,16 +74,38 @@ class BoustroGenerationMixin(GenerationMixin):
             if kwargs.get("latents") is not None:
                 raise ValueError("latents and latents_from were both given, expected one of them.")
             means = self.encode(latents_from, kwargs.get("tokenizer")).given()
-            given = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if name in kwargs), inputs)
+            given = kwargs.get("inputs_embeds", inputs)
             rows = 1 if given is None else len(given)
             kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
         return super().generate(inputs, *args, **kwargs)
 
+    def _pad_left(self, ids, options):
+        """The prompts with their padding moved to the left, where the last column is the last character of every row;
+        the mask in `options` moves along."""
+        mask, pad = options.get("attention_mask"), self.config.pad_token_id
+        if mask is None and pad is not None:
+            mask = (ids != pad).long()
+        if mask is None or mask.shape != ids.shape or bool((mask[:, 1:] >= mask[:, :-1]).all()):
+            return ids
+        order = torch.argsort(mask.bool().long(), dim=1, stable=True)
+        options["attention_mask"] = mask.gather(1, order)
+        return ids.gather(1, order.to(ids.device))
+
     def _get_logits_processor(self, generation_config, *args, **kwargs):
         """Those of transformers, after the one that keeps characters whole."""
         found = super()._get_logits_processor(generation_config, *args, **kwargs)
-        whole = WholeCharacters(self.config.vocab_size, generation_config.max_length, self.device)
-        return LogitsProcessorList([whole, *found])
+        longest = generation_config.max_length
+        if longest is not None and generation_config.forced_eos_token_id is not None:
+            longest -= 1  # the last place is not the text's
+        return LogitsProcessorList([WholeCharacters(self.config.vocab_size, longest, self.device), *found])
+
+    def _get_stopping_criteria(self, generation_config, *args, **kwargs):
+        """Those of transformers, of which `max_time` waits for whole characters."""
+        found = super()._get_stopping_criteria(generation_config, *args, **kwargs)
+        for place, criterion in enumerate(found):
+            if type(criterion) is MaxTimeCriteria:
+                found[place] = WholeCharactersTime(criterion.max_time, criterion.initial_timestamp)
+        return found
 
     def _validate_model_kwargs(self, model_kwargs):
         """Our own argument is no argument of `forward`, for which transformers takes what it does not know."""
@@ -97,7 +128,10 @@ class BoustroGenerationMixin(GenerationMixin):
             generation_config.prefill_chunk_size = PREFILL
         if self.config.latent_size == 0:
             return model_kwargs
-        if model_input_name != "input_ids" or model_kwargs.get("past_key_values") is not None:
+        past = model_kwargs.get("past_key_values")
+        if model_input_name != "input_ids" or past is not None:
+            if model_kwargs.get("latents") is not None and past is not None and past.segment is not None:
+                model_kwargs.update(self._latents_after(past, model_kwargs["latents"]))
             return model_kwargs
         mask = model_kwargs.get("attention_mask")
         ids = inputs_tensor.to(self.device)
@@ -123,6 +157,14 @@ class BoustroGenerationMixin(GenerationMixin):
         latents, known = _join_latents(prompt_latents, segments, planned.to(prompt_latents))
         model_kwargs.update(latents=latents, latent_mask=known, prompt_lengths=lengths)
         return model_kwargs
+
+    def _latents_after(self, past, planned):
+        """`latents` and `latent_mask` by which planned (B, K, Z) are those of the segments after a cache's."""
+        check_latents(planned, len(past.segment), self.config.latent_size)
+        planned = planned.to(self.device, torch.float32)
+        before = planned.new_zeros(len(planned), int(past.segment.max()), planned.shape[2])
+        latents, known = _join_latents(before, past.segment, planned)
+        return {"latents": latents, "latent_mask": known}
 
     def _encode_prompt(self, ids, mask, lengths, sample):
         """Posterior latents of the prompt's segments, (B, K, Z), how many each row has, (B,), the cache then, and what
@@ -253,6 +295,20 @@ class BoustroGenerationMixin(GenerationMixin):
             starts = _segment_starts(attention_mask, prompt_lengths, self.config.segment_length)
             inputs["segment_starts"] = starts[:, -new:].to(self.device)
         return inputs
+
+
+def _check_prompt(name, ids):
+    """Raises `ValueError` unless ids is an integer tensor (B, T) with B, T > 0."""
+    if not isinstance(ids, torch.Tensor):
+        raise ValueError(
+            f"{name} is a {type(ids).__name__}, expected a tensor of ids (batch, length): "
+            "tokenizer(texts, padding=True, return_tensors='pt') makes one, or give a text to the pipeline."
+        )
+    if ids.is_floating_point() or ids.dim() != 2 or 0 in ids.shape:
+        raise ValueError(
+            f"{name} is a tensor of {ids.dtype} with the shape {tuple(ids.shape)}, expected ids (batch, length) with "
+            "a row or more and at least <bos> in it; leave it out to start with <bos>."
+        )
 
 
 def _refuse(options):

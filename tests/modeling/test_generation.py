@@ -41,6 +41,19 @@ def test_left_padded_batch_equals_single_prompts(any_model, num_beams):
         assert torch.equal(generate(any_model, row[None], num_beams=num_beams)[0], text)
 
 
+@pytest.mark.parametrize("options", [{}, {"use_cache": False}, {"num_beams": 3}])
+def test_right_padded_batch_equals_left_padded_batch(any_model, options):
+    rows, ids, mask = uneven_prompts()
+    longest = ids.shape[1]
+    right = torch.stack([torch.nn.functional.pad(row, (0, longest - len(row))) for row in rows])
+    right_mask = mask.flip(1)
+    wanted = generate(any_model, ids, mask, **options)
+    assert torch.equal(generate(any_model, right, right_mask, **options), wanted)
+    sequences = any_model.generate(right, max_new_tokens=13, do_sample=False, pad_token_id=0, **options)
+    assert torch.equal(sequences[:, longest:], wanted)  # the mask told by the padding's id
+    assert torch.equal(sequences[:, :longest], ids)
+
+
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_prefill_in_chunks_changes_nothing(any_model, chunk):
     rows, ids, mask = uneven_prompts()
@@ -98,6 +111,25 @@ def test_latents_for_uneven_prompts_follow_each_rows_own_prompt(model):
     batch = generate(model, ids, mask, latents=latents)
     for i, row in enumerate(rows):
         assert torch.equal(generate(model, row[None], latents=latents[i : i + 1])[0], batch[i])
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_latents_after_a_returned_cache_are_those_of_its_next_segments(model, monkeypatch, fast):
+    if not fast:
+        monkeypatch.setattr(type(model), "_decodes_fast", lambda *arguments: False)
+    options = {"do_sample": False, "pad_token_id": 0, "return_dict_in_generate": True}
+    first = model.generate(random_ids(2, 8), max_new_tokens=12, **options)
+    z, plans = torch.randn(2, 2, 4), []
+    decode = model.model.planner.backward_decoder.forward
+    monkeypatch.setattr(
+        model.model.planner.backward_decoder,
+        "forward",
+        lambda z, *length: plans.append(z[:, -1]) or decode(z, *length),
+    )
+    model.generate(first.sequences, past_key_values=first.past_key_values, latents=z, max_new_tokens=15, **options)
+    assert len(plans) == 3
+    assert torch.equal(plans[0], z[:, 0]) and torch.equal(plans[1], z[:, 1])
+    assert not torch.allclose(plans[2], z[:, 1])
 
 
 def test_generation_without_input_and_from_embeddings(model):

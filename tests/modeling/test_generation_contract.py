@@ -48,6 +48,22 @@ def test_other_bad_input_is_refused_in_a_sentence(model):
         generate(model, random_ids(1, 4), no_such_argument=1)
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ("text", "inputs is a str, expected a tensor of ids"),
+        ([[1, 2]], "inputs is a list, expected a tensor of ids"),
+        (torch.tensor([3, 4]), r"the shape \(2,\)"),
+        (torch.zeros(1, 2), "tensor of torch.float32"),
+        (torch.zeros(1, 0, dtype=torch.long), r"the shape \(1, 0\)"),
+        (torch.zeros(0, 2, dtype=torch.long), r"the shape \(0, 2\)"),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused_in_a_sentence(model, ids, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(ids, max_new_tokens=2)
+
+
 def test_more_latents_than_segments_are_warned_of(model, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     latents = torch.randn(1, 4, 4)
