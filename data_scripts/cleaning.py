@@ -19,14 +19,17 @@ from ftfy.badness import is_bad
 from boustro.tokenization_boustro import repair_surrogates
 
 from .errors import DataError
+from .markup import strip_markup
 
 _LINE_END = re.compile(r"\r\n?")
-# Controls but tab and line feed, the byte order mark, zero-width space, word joiner and soft hyphen. Zero-width
-# joiners, variation selectors and bidirectional marks carry meaning (emoji, Persian, Thai) and stay.
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u2060\ufeff]+")
-_UNSEEN_MARKUP = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>|<[!?][^<>]*>", re.DOTALL | re.IGNORECASE)
-_BLOCK_TAG = re.compile(r"</?(?:br|p|div|li|tr|h[1-6]|blockquote|section|article)\b[^<>]*>", re.IGNORECASE)
-_TAG = re.compile(r"</?[A-Za-z][^<>\n]*>")
+# Controls but tab, line feed, carriage return and next line, the byte order mark, word joiner and soft hyphen.
+# Zero-width joiners, variation selectors and bidirectional marks carry meaning (emoji, Persian) and stay.
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u2060\ufeff]")
+# Those that part words: vertical tab, form feed, the separators of files, groups, records and units.
+_BREAKS = {"\x0b": "\n", "\x0c": "\n", "\x1c": "\n", "\x1d": "\n", "\x1e": "\n", "\x1f": " "}
+# Scripts without spaces (UAX 14, class SA), in which the zero-width space parts words: Thai, Lao, Burmese, Khmer, Tai.
+_UNSPACED = r"\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
+_ZERO_WIDTH_SPACES = re.compile(rf"(?<![{_UNSPACED}])\u200b+|\u200b+(?![{_UNSPACED}\u200b])")
 _HAN = r"[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 _HAN_SIDE = rf"(?:{_HAN}|[\u3001\u3002\u3008-\u3011\uff01-\uff0f\uff1a-\uff1f\u2018\u2019\u201c\u201d])"
 _SPACE_IN_HAN = re.compile(rf"(?<={_HAN})[ \t]+(?={_HAN_SIDE})|(?<={_HAN_SIDE})[ \t]+(?={_HAN})")
@@ -46,9 +49,10 @@ class Cleaning:
     Attributes:
         fix_mojibake: text decoded in the wrong encoding is put right (ftfy), a line at a time.
         unify_line_ends: CR LF and CR become LF.
-        remove_controls: control and invisible characters go, but not joiners and variation selectors.
+        remove_controls: control and invisible characters go, but not joiners and variation selectors; form feeds and
+            other separators become line ends or a blank, and zero-width spaces stay in Thai, Lao, Burmese and Khmer.
         unescape_entities: HTML entities become characters.
-        strip_markup: tags, comments, scripts and styles go; tags of blocks leave a line end.
+        strip_markup: tags, comments, scripts and styles go (see `markup`); tags of blocks leave a line end.
         han_script: "simplified" or "traditional" converts Han text (OpenCC, extra `data`).
         width: "letters" makes full-width letters and digits ASCII, "all" punctuation and the wide space too.
         join_han: spaces between Han characters go.
@@ -74,7 +78,7 @@ class Cleaning:
             "unify_line_ends": _unify_line_ends if self.unify_line_ends else None,
             "remove_controls": _remove_controls if self.remove_controls else None,
             "unescape_entities": html.unescape if self.unescape_entities else None,
-            "strip_markup": _strip_markup if self.strip_markup else None,
+            "strip_markup": strip_markup if self.strip_markup else None,
             "han_script": None if self.han_script == "keep" else opencc_converter(_OPENCC[self.han_script]),
             "width": None if self.width == "keep" else lambda text: text.translate(_WIDTHS[self.width]),
             "join_han": _join_han if self.join_han else None,
@@ -143,13 +147,8 @@ def _unify_line_ends(text: str) -> str:
 
 
 def _remove_controls(text: str) -> str:
-    return _UNWANTED.sub("", text)
-
-
-def _strip_markup(text: str) -> str:
-    if "<" not in text:
-        return text
-    return _TAG.sub("", _BLOCK_TAG.sub("\n", _UNSEEN_MARKUP.sub("", text)))
+    text = _UNWANTED.sub(lambda match: _BREAKS.get(match[0], ""), text)
+    return _ZERO_WIDTH_SPACES.sub("", text) if "\u200b" in text else text
 
 
 def _join_han(text: str) -> str:

@@ -27,6 +27,7 @@ from .encoding import CharacterEncoder, encoded_features
 from .errors import DataError
 from .filters import Rule, judge
 from .redaction import redact_batch
+from .segmentation import segmenter_code
 from .shards import ROWS, Shard, map_shards, numbers, step_key, write_rows, write_shard, writing_errors
 from .sources import Source, open_files, open_source
 from .splits import choose_documents, stream_cuts
@@ -151,7 +152,8 @@ def run_pipeline(
             counts["train"], min_frequency=args.min_frequency, max_vocab_size=args.max_vocab_size
         )
     encoder = CharacterEncoder(tokenizer, args.segmenter)
-    key = step_key(key, args.segmenter, sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    key = step_key(key, args.segmenter, segmenter_code(args.segmenter), vocabulary)
     encoded = {
         name: map_shards(
             shards,

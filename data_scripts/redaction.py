@@ -39,28 +39,39 @@ _EMAIL = re.compile(
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+(?!(?:png|jpe?g|gif|svg|webp|css|js)\b)[A-Za-z]{2,24}"
     r"(?![A-Za-z0-9])"
 )
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#<>\"']+:[^\s/@?#<>\"']+(?=@)")
+# The last @ before the host ends a password, if what stands between two of them is ASCII without a comma or the like.
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#<>\"']+:[^\s/@?#<>\"']+(?:@[A-Za-z0-9_.~!$&*+=%:-]+)*(?=@)")
 _DIGITS_APART = r"(?<![\d.])(?<!\d[-/ ])"
 _ID_CARD = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{9}[\dXx](?![0-9A-Za-z])", re.ASCII)
 _CARD = re.compile(rf"{_DIGITS_APART}[2-6](?:\d{{12,18}}|\d{{3}}([ -])\d{{4}}\1\d{{4}}\1\d{{3,7}})(?![\d])", re.ASCII)
+_CARD_OF_19 = re.compile(
+    r"[2-6](?<![\d.].)(?<!\d[-/ ].)\d{3}([ -])\d{4}\1\d{4}\1\d{4}\1\d{3}(?!\d)", re.ASCII
+)  # as _DIGITS_APART, but looked for by its first digit
 _CARD_AMEX = re.compile(rf"{_DIGITS_APART}3[47]\d{{2}}([ -])\d{{6}}\1\d{{5}}(?!\d)", re.ASCII)
 # ISO/IEC 7812 numbers of Visa, Mastercard, American Express, Diners Club, JCB, Discover and UnionPay
 _CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|3[068]|35|60|64|65|62")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
-_VERSION = re.compile(r"(?:version|release|firmware|chapter|section|§|v\.?|版本|版|第)\W{0,3}$", re.IGNORECASE)
+# Words after which four numbers are those of a version, an object identifier or a section.
+_VERSION = re.compile(
+    r"(?:(?<![A-Za-z])(?:versions?|v\.?|releases?|firmware|build|oracle|oid|chapters?|sections?|clause|see)|§|版本|版|第)\W{0,3}$",
+    re.IGNORECASE,
+)
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?:::)?(?![\w:])", re.ASCII)
 # Of national numbers without a country code: Chinese mobiles, Chinese area codes, North American (3-3-4) numbers.
 _PHONE = re.compile(
     r"""
     (?<![\w.+/=-]) (?:
         (?P<international> (?:\+[ ]?|00[ ]?(?=[1-9]\d{0,2}[ -]))[1-9]\d{0,2} (?:[ .()-]{0,2}\d){6,13} )
-      | (?P<mobile> (?:86[ -]?)? 1[3-9]\d ([ -]?) \d{4} \3 \d{4} )
+      | (?P<mobile> (?:86[ -]?)? 1[3-9]\d ([ -]?) \d{4} \3 \d{4} (?: [ ]?/[ ]? 1[3-9]\d[ -]?\d{4}[ -]?\d{4} )* )
       | (?P<landline> \(?0(?:10|2\d|[3-9]\d{2})(?:\)[ ]?|[ -])[2-9]\d{2,3}[ -]?\d{4} )
       | (?P<american> (?:1[ .-])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[.-])[2-9]\d{2}[ .-]\d{4} )
     ) (?![\d]|[./-]\d)
     """,
     re.VERBOSE | re.ASCII,
 )
+_SLASHED = re.compile(r"[^ /](?:[^/]*[^ /])?")  # of the mobiles between slashes, each
+_WIDE_DIGITS = "０１２３４５６７８９"
+_NARROW = str.maketrans(f"{_WIDE_DIGITS}＋－Ｘｘ", "0123456789+-Xx")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<name>[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----"
     r"(?:.{0,20000}?-----END (?P=name)-----|[A-Za-z0-9+/=\s]{0,20000})",
@@ -72,6 +83,10 @@ _MORE_KEYS = re.compile(
     r"|github_pat_\w{50,}|ya29\.[\w-]{40,}|(?:LTAI|AKID)[A-Za-z0-9]{16,32})(?![A-Za-z0-9])",
     re.ASCII,
 )
+_AWS_SECRET = re.compile(
+    r"[Aa][Ww][Ss](?i:[_ ]?secret[_ ]?(?:access[_ ]?)?key)[ \t]*[=:][ \t]*([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"
+)
+_MIXED_RUN = re.compile(r"(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{16}", re.IGNORECASE | re.ASCII)
 _SHORTEST_KEY = 18
 _LONG_WORD = re.compile(rf"[A-Za-z0-9_/+=.:-]{{{_SHORTEST_KEY},}}", re.ASCII)  # every key has one
 _MANY_DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}", re.ASCII)  # every number that is looked for has them
@@ -110,8 +125,11 @@ def find(text: str) -> list[Finding]:
 
     Kinds: "email"; "phone", international, Chinese and North American; "id_card", Chinese, with its checksum;
     "bank_card", by issuer and checksum (Luhn); "ip", public addresses alone; "url_credentials", the user:password of
-    a URL; "secret", keys and tokens of common services (detect-secrets and a few more) and private keys.
+    a URL; "secret", keys and tokens of common services (detect-secrets and a few more) and private keys. Full-width
+    digits count as digits.
     """
+    if not text.isascii() and any(digit in text for digit in _WIDE_DIGITS):
+        text = text.translate(_NARROW)
     found = []
     for kind in KINDS:
         for start, end in _FINDERS[kind](text):
@@ -171,7 +189,7 @@ def _id_cards(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _bank_cards(text: str) -> Iterator[tuple[int, int]]:
-    for pattern in (_CARD, _CARD_AMEX) if _MANY_DIGITS.search(text) else ():
+    for pattern in (_CARD_OF_19, _CARD, _CARD_AMEX) if _MANY_DIGITS.search(text) else ():
         for match in pattern.finditer(text):
             digits = re.sub(r"\D", "", match.group())
             if _CARD_ISSUER.match(digits) and luhn(digits):
@@ -204,7 +222,7 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
         else:
             valid = True
         if valid:
-            yield match.span()
+            yield from (part.span() for part in _SLASHED.finditer(text, *match.span()))
 
 
 def _in_numbering_plan(number: str, region: str | None) -> bool:
@@ -219,8 +237,10 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in _PRIVATE_KEY.finditer(text))
     if not _LONG_WORD.search(text):
         return
-    for pattern in (_MORE_KEYS, *_key_patterns()):
+    for pattern in (_MORE_KEYS, _AWS_SECRET, *_key_patterns()):
         for match in pattern.finditer(text):
+            if match[0].startswith("sk-") and not _MIXED_RUN.search(match[0]):
+                continue  # words with hyphens, in which no run of letters and digits is as long as in a key
             # a long group is the key itself within a line that names it, a short one is only a prefix
             yield match.span(1) if pattern.groups and len(match[1] or "") >= _SHORTEST_KEY else match.span()
 

@@ -7,9 +7,12 @@ of Han alone. Hiragana, Thai, Lao, Khmer and Burmese have no segmenter here: eac
 word.
 """
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import regex
@@ -57,18 +60,55 @@ Segmenter = Callable[[str], Iterable[str]]  # from a run of Han characters to it
 
 @cache
 def load_segmenter(name: str) -> Segmenter:
-    """The function of a name such as "jieba:lcut", a module and what it holds.
+    """The function of a name such as "jieba:lcut", a module and what it holds, with a check of what it returns.
 
     Raises:
-        DataError: if it is not there.
+        DataError: if it is not there or no function; when it is called, if it fails, or if its words do not join up to
+            what it was given.
     """
-    module, _, function = name.partition(":")
+    return partial(_cut, name, _function(name))
+
+
+def segmenter_code(name: str) -> str:
+    """A hash of the files in which a segmenter is named and written, by which its results can be told apart.
+
+    Raises:
+        DataError: as `load_segmenter`.
+    """
+    function = _function(name)
+    modules = (importlib.import_module(name.partition(":")[0]), inspect.getmodule(function))
+    files = {Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in sorted(files)), digest_size=8).hexdigest()
+
+
+def _function(name: str) -> Segmenter:
+    module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+        function = getattr(importlib.import_module(module), attribute)
+        if not callable(function):
+            raise TypeError(f"it is of type {type(function).__name__}")
+    except Exception as error:  # whatever goes wrong in a module of the user's
         raise DataError(
-            f"segmenter is {name!r}, expected a module and a function of it such as jieba:lcut ({error})."
+            f"segmenter is {name!r}, expected a module and a function of it such as jieba:lcut ({error!r})."
         ) from error
+    return function
+
+
+def _cut(name: str, function: Segmenter, run: str) -> list[str]:
+    try:
+        words = [word for word in function(run) if word]
+        joined = "".join(words)
+    except Exception as error:
+        raise DataError(
+            f"segmenter {name} failed on {run[:20]!r} ({error!r}), expected its words as strings. Mend it, or take "
+            "another."
+        ) from error
+    if joined != run:
+        raise DataError(
+            f"segmenter {name} cut {run[:20]!r} into words that begin {joined[:20]!r}, {len(joined)} characters where "
+            f"{len(run)} were given; expected words that join up to the same. Mend it, or take another."
+        )
+    return words
 
 
 def word_starts(text: str, segmenter: Segmenter = rjieba.cut) -> np.ndarray:

@@ -31,7 +31,7 @@ from .reading import Row
 SHARD_CHARACTERS = 1 << 21  # of raw text; a worker holds about one shard
 ROWS = Features({"text": Value("string"), "separator": Value("string")})
 _LIBRARIES = (
-    *("ftfy", "regex", "rensa", "rjieba", "detect-secrets", "phonenumberslite", "datasets"),
+    *("ftfy", "regex", "rensa", "rjieba", "jieba", "detect-secrets", "phonenumberslite", "datasets"),
     *("py3langid", "opencc"),
 )
 

@@ -10,7 +10,13 @@ from boustro.data_scripts.cleaning import VERBATIM, Cleaning, clean_batch, clean
     [
         ("a\r\nb\rc\n\r\n", "a\nb\nc\n\n"),
         ("\ufeffStart \ufeffmiddle", "Start middle"),
-        ("a\x00b\x07c\x0cd\x1be\x7ff\tg", "abcdef\tg"),
+        ("a\x00b\x07c\x1bd\x7fe\tf", "abcde\tf"),
+        ("page one\x0cpage two\x0bthree", "page one\npage two\nthree"),
+        ("one\x1ctwo\x1dthree\x1efour\x1ffive", "one\ntwo\nthree\nfour five"),
+        ("one\u2028two\u2029three", "one\u2028two\u2029three"),
+        ("ภาษา\u200bไทย \u200bລາວ\u200b\u200bລາວ", "ภาษา\u200bไทย ລາວ\u200bລາວ"),  # between letters, and once
+        ("ភាសា\x00\u200bខ្មែរ မြန်\u200bမာ", "ភាសា\u200bខ្មែរ မြန်\u200bမာ"),
+        ("\u200bไทย\u200b, zero\u200bwidth 中\u200b\u200b文 ไทย\u200ba", "ไทย, zerowidth 中文 ไทยa"),
         ("cafe\u0301", "café"),
         ("e\x00\u0301", "é"),  # the control would have hindered composition
         ("\ud83d\ude00 \ud800!", "😀 \ufffd!"),
@@ -26,6 +32,7 @@ def test_every_rule_can_be_switched_off():
     raw = "\ufeffcafe\u0301 ﬁ\r\nâ€œhiâ€\x9d\x00 &lt;b&gt;<b>\u200b"
     assert clean_text(raw, VERBATIM) == raw
     assert clean_text("a\r\n", Cleaning(unify_line_ends=False, remove_controls=False)) == "a\r\n"
+    assert clean_text("a\rb\r\n", Cleaning(unify_line_ends=False)) == "a\rb\r\n"
     assert clean_text("cafe\u0301", Cleaning(normalization="none")) == "cafe\u0301"
 
 
@@ -50,7 +57,7 @@ def test_rules(rules, raw, clean):
     assert clean_text(raw, Cleaning(**rules)) == clean
 
 
-@given(st.text(st.characters(codec=None)))
+@given(st.text(st.characters(codec=None) | st.sampled_from("\u200bกລ\x0c\x1f\x00\r\n")))
 def test_clean_text_is_encodable_and_apart_from_mojibake_idempotent(text):
     clean_text(text).encode("utf-8")
     rules = Cleaning(fix_mojibake=False)  # nonsense that lost a control may look like mojibake of another kind

@@ -1,4 +1,8 @@
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.filters import (
@@ -68,6 +72,27 @@ def test_language():
     assert rule("Oui.") is None  # too short to judge
     with pytest.raises(DataError, match=r"'english' is not known, expected some of .*, en, "):
         Language(("english",))
+
+
+@given(
+    st.sets(st.text("abA0 -!éÉßſİµΣσς漢字", min_size=1, max_size=4).map(str.strip).filter(bool), min_size=1),
+    st.text("abAB01 -!\néÉßẞſKıİμΜΣσς漢字", max_size=40),
+)
+def test_a_blocklist_finds_what_the_alternation_of_its_phrases_does(phrases, text):
+    def bounded(phrase):
+        before = "(?<![A-Za-z0-9])" if re.match("[A-Za-z0-9ſİ]", phrase) else ""
+        after = "(?![A-Za-z0-9])" if re.search("[A-Za-z0-9ſİ]$", phrase) else ""
+        return before + re.escape(phrase) + after
+
+    plain = re.compile("|".join(map(bounded, phrases)), re.IGNORECASE)
+    assert Blocklist(tuple(phrases))(text) == ("blocklist" if plain.search(text) else None)
+
+
+def test_a_blocklist_knows_letters_that_share_a_capital():
+    letters = [chr(code) for code in range(0x10000) if chr(code).isalpha()]
+    for letter in letters:
+        others = {other for other in (letter.lower(), letter.upper(), letter.title()) if len(other) == 1}
+        assert all(Blocklist((other,))(letter) == "blocklist" for other in others)
 
 
 def test_a_blocklist_file(write):

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import datasets
 import numpy as np
@@ -14,6 +15,7 @@ from boustro.data_scripts import shards
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.prepare import main, parse, prepare
+from boustro.data_scripts.segmentation import load_segmenter
 from boustro.tokenization_boustro import BoustroTokenizer
 
 
@@ -224,6 +226,19 @@ def test_a_missing_column(write, run):
 def test_a_segmenter_that_is_not_there(corpus, run):
     error = run("--input", corpus, "--segmenter", "nothing:cut", code=2)
     assert "segmenter is 'nothing:cut', expected a module and a function" in error
+
+
+def test_a_segmenter_that_is_edited_cuts_anew(corpus, run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    starts = []
+    for code in ("def cut(run): return [run]", "def cut(run): return list(run)"):
+        (tmp_path / "edited_segmenter.py").write_text(code)
+        sys.modules.pop("edited_segmenter", None)
+        load_segmenter.cache_clear()
+        folder = run("--input", corpus, "--segmenter", "edited_segmenter:cut")
+        starts.append(sum(map(sum, datasets.load_from_disk(str(folder))["train"]["word_starts"])))
+    assert starts[0] < starts[1]
 
 
 def test_an_unfinished_folder(tmp_path):

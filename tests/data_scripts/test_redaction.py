@@ -19,7 +19,20 @@ from boustro.data_scripts.redaction import KINDS, Finding, find, is_chinese_id, 
         ("card 4111 1111 1111 1111, or 378282246310005", "card <BANK_CARD>, or <BANK_CARD>"),
         ("from 8.8.8.8 and 2001:4860:4860::8888", "from <IP> and <IP>"),
         ("git clone https://bob:s3cret@host.org/x.git", "git clone https://<URL_CREDENTIALS>@host.org/x.git"),
+        (
+            "https://u:p@ss@host/ and https://u:p@host,li@example.com",
+            "https://<URL_CREDENTIALS>@host/ and https://<URL_CREDENTIALS>@host,<EMAIL>",
+        ),
+        ("电话13812345678/139 1234 5678", "电话<PHONE>/<PHONE>"),
+        (
+            "手机＋８６　１３８００１３８０００，证１１０１０５１９４９１２３１００２Ｘ",
+            "手机＋８６　<PHONE>，证<ID_CARD>",
+        ),
+        ("card 6222 0212 3456 7890 128, or 4111 1111 1111 1111 123", "card <BANK_CARD>, or <BANK_CARD> 123"),
+        ("in Kyiv 8.8.8.8", "in Kyiv <IP>"),
         ("key AKIAIOSFODNN7EXAMPLE!", "key <SECRET>!"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n", "aws_secret_access_key = <SECRET>\n"),
+        ("sk-ant-api03-" + "a1-B2c3D4e5F6g7H8i9J0_" * 3, "<SECRET>"),
         ("token=ghp_" + "a1B2" * 9, "token=<SECRET>"),
         ("x\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\ny", "x\n<SECRET>\ny"),
     ],
@@ -35,6 +48,9 @@ def test_placeholders(text, redacted):
         "110105194913310026",  # there is no month 13
         "4111 1111 1111 1112",
         "from 192.168.1.1, 127.0.0.1, 999.1.1.1, version 8.8.4.4",
+        "Oracle 11.2.0.4, OID: 1.3.6.1, see 4.3.2.1, section 5.4.3.2, v 2.3.4.5",
+        "/sk-nohavice-panske-teplakove-cierne-zimne",
+        "https://example.com/13812345678/13912345678",
         "on 2024-10-12 at 12:30:45, 1994-1995, pages 100-200, 3.14159265358979",
         "人口12345678人，面积960万平方公里",
         "@home, a@b, user@localhost",
@@ -56,7 +72,7 @@ def test_checksums():
     assert is_chinese_id("11010519491231002X") and not is_chinese_id("110105194912310021")
 
 
-@given(st.lists(st.sampled_from([*"a1@.:-+ 中/\n", "https://", "8.8.8.8", "li@example.com", "13812345678"])))
+@given(st.lists(st.sampled_from([*"a1@.:-+ 中/\n", "https://", "8.8.8.8", "li@example.com", "13812345678", "１３８"])))
 def test_findings_are_ordered_and_apart(parts):
     text = "".join(parts)
     findings = find(text)

@@ -1,3 +1,6 @@
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import regex
@@ -5,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boustro.data_scripts import segmentation
-from boustro.data_scripts.segmentation import word_starts, word_starts_of_rows
+from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.segmentation import load_segmenter, segmenter_code, word_starts, word_starts_of_rows
 
 
 @pytest.mark.parametrize(
@@ -62,3 +66,53 @@ def test_any_text_begins_with_a_word(text):
 def test_long_strings(pattern):
     text = pattern * (200_000 // len(pattern))
     assert len(word_starts(text)) == len(text)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of the name `own_segmenter`, which is then loaded anew."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def module(code):
+        (tmp_path / "own_segmenter.py").write_text(code)
+        importlib.invalidate_caches()
+        sys.modules.pop("own_segmenter", None)
+        load_segmenter.cache_clear()
+        return "own_segmenter:cut"
+
+    yield module
+    sys.modules.pop("own_segmenter", None)
+    load_segmenter.cache_clear()
+
+
+def test_a_segmenter_of_ones_own(module):
+    segmenter = load_segmenter(module("def cut(run):\n    yield from ('', run[:1], run[1:], '')\n"))
+    assert word_starts("a北京人民b", segmenter).tolist() == [1, 1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "def cut(run): return [run[1:]]",
+            r"own_segmenter:cut cut '北京人民' into words that begin '京人民', 3 characters",
+        ),
+        ("def cut(run): return [run, run]", r"8 characters where 4 were given; expected words that join up"),
+        ("def cut(run): return run[9]", r"own_segmenter:cut failed on '北京人民' \(IndexError\('string index out of"),
+        ("def cut(run): return [2, 2]", r"failed on '北京人民' \(TypeError.*expected its words as strings\. Mend it"),
+        ("cut = 3", r"segmenter is 'own_segmenter:cut', expected a module and a function of it .*it is of type int"),
+        ("cut = ", r"segmenter is 'own_segmenter:cut', expected .*SyntaxError"),
+        ("def other(run): return [run]", r"segmenter is 'own_segmenter:cut', expected .*AttributeError"),
+    ],
+)
+def test_a_segmenter_that_does_not_work(module, code, message):
+    with pytest.raises(DataError, match=message):
+        word_starts("北京人民", load_segmenter(module(code)))
+
+
+def test_the_code_of_a_segmenter_counts(module):
+    codes = [segmenter_code(module(f"def cut(run): return [run]  # {number}")) for number in (1, 2, 1)]
+    assert codes[0] == codes[2] != codes[1]
+    assert segmenter_code("os.path:join") != segmenter_code("rjieba:cut") == segmenter_code("rjieba:cut")
+    assert segmenter_code("builtins:list")  # which has no file
