@@ -292,8 +292,9 @@ class BoustroLatentsMixin:
             source = self.config._name_or_path
             try:
                 # a tokenizer is plain data: without False, transformers asks about the model's code
-                revision = getattr(self.config, "_commit_hash", None)
-                self._own_tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+                self._own_tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, **self._opened_with
+                )
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"no tokenizer was given, and none was found where the model came from ({source or 'nowhere'}): "
