@@ -4,6 +4,7 @@
     boustro generate runs/demo --like "The list of names" --temperature 0.8 < prompts.txt
     boustro reconstruct runs/names < names.txt
     boustro interpolate runs/names anna robert --steps 7 --spherical
+    boustro interpolate runs/names --json < pairs.tsv
     boustro score runs/names --samples 50 --json < names.txt
     boustro vectors runs/names --output names.vec < names.txt
     boustro onnx runs/names runs/names-onnx
