@@ -25,6 +25,7 @@ from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.bias import counterfactual_bias
 from boustro.evaluation.canaries import CANDIDATES, exposures
+from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.privacy import personal_data
 from boustro.evaluation.reading import corpus_texts, read_corpus
 from boustro.evaluation.report import write_section
@@ -93,6 +94,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures; those that could not be measured are None."""
     check_checkpoint(options.checkpoint)
+    check_device_and_seed(options)
     for name in ("samples", "sample_characters", "candidates"):
         if getattr(options, name) < 1:
             raise DataError(f"--{name.replace('_', '-')} is {getattr(options, name)}, expected at least 1.")
