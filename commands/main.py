@@ -15,6 +15,7 @@
 import argparse
 import sys
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from boustro.commands import generate, interpolate, onnx, reconstruct, score, vectors
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has had enough, as `head` has
         return 0
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, StrictDataclassError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -141,6 +142,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(saved, shell, arguments, text
     code, lines, err = shell(*(argument.format(folder=saved[0]) for argument in arguments), text=text)
     assert code == 2 and lines == []
     assert err.startswith("boustro: error: ") and message in err and len(err.splitlines()) == 1
+
+
+def test_a_damaged_config_is_one_sentence(saved, shell, tmp_path):
+    config = json.loads((Path(saved[0]) / "config.json").read_text()) | {"segment_length": 0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, _, err = shell("score", str(tmp_path), text="a")
+    assert code == 2 and "segment_length is 0" in err and len(err.splitlines()) == 1
 
 
 def test_python_m_boustro_is_the_command(saved):
