@@ -258,7 +258,7 @@ def test_a_given_token_is_to_be_given_again_and_not_told(at_hub, pushed, monkeyp
     at_hub.broken = "POST /api/models/anna/third/commit"
     monkeypatch.setattr("transformers.utils.hub._hf_api", None)
     message = error_of([str(pushed[0]), "--hub-model-id", "third", "--hub-token", "token-of-anna"], capsys)
-    assert "push it again, with the --hub-token of before, by: python -m boustro.training.push" in message
+    assert "push it again, giving --hub-token as before, with: python -m boustro.training.push" in message
     assert "token-of-anna" not in message
     at_hub.broken = None
     again = message.split("python -m boustro.training.push ")[1].split()
