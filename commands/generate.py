@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} is {value}, expected 1 or more.")
+    if "" in (options.stop or []):
+        raise DataError("--stop is empty, expected text after which to stop; leave the option out to stop nowhere.")
     prompts = read_texts(options, keep_empty=True) if options.prompt is None else [options.prompt]
     write(options, generated(options, prompts), "{text}")
 

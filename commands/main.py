@@ -4,6 +4,7 @@
     boustro generate runs/demo --like "The list of names" --temperature 0.8 < prompts.txt
     boustro reconstruct runs/names < names.txt
     boustro interpolate runs/names anna robert --steps 7 --spherical
+    boustro interpolate runs/names --json < pairs.tsv
     boustro score runs/names --samples 50 --json < names.txt
     boustro vectors runs/names --output names.vec < names.txt
     boustro onnx runs/names runs/names-onnx
@@ -14,6 +15,7 @@
 import argparse
 import sys
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from boustro.commands import generate, interpolate, onnx, reconstruct, score, vectors
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has had enough, as `head` has
         return 0
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, StrictDataclassError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

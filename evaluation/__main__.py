@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,6 +28,7 @@ from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
 from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
+from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.particles import particle_bound
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
 from boustro.evaluation.reading import cold_batches, corpus_texts, first_rows, read_corpus, split_batches
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         figures, write = evaluate(options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(printed(figures))
@@ -115,8 +117,7 @@ def check(options: argparse.Namespace) -> None:
     check_checkpoint(options.checkpoint)
     for baseline in options.baseline:
         check_checkpoint(baseline)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise DataError("--device cuda: no GPU that torch can use was found; leave the option out.")
+    check_device_and_seed(options)
     if options.max_length is not None and options.max_length < 2:
         raise DataError(f"--max-length is {options.max_length}, expected at least 2 characters.")
     if options.samples == 1 or options.samples < 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +26,7 @@ from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.bias import counterfactual_bias
 from boustro.evaluation.canaries import CANDIDATES, exposures
+from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.privacy import personal_data
 from boustro.evaluation.reading import corpus_texts, read_corpus
 from boustro.evaluation.report import write_section
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         figures = measure(options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(printed(figures))
@@ -93,6 +95,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures; those that could not be measured are None."""
     check_checkpoint(options.checkpoint)
+    check_device_and_seed(options)
     for name in ("samples", "sample_characters", "candidates"):
         if getattr(options, name) < 1:
             raise DataError(f"--{name.replace('_', '-')} is {getattr(options, name)}, expected at least 1.")

@@ -119,6 +119,12 @@ class BoustroConfig(PreTrainedConfig):
                 "make them equal or set tie_word_embeddings=False",
             )
 
+    def validate_weights_file(self):
+        """A file of weights that a config names, as transformers lets it, is no pickle."""
+        name = getattr(self, "transformers_weights", None)
+        safe = name is None or name.endswith((".safetensors", ".safetensors.index.json"))
+        _require(safe, "transformers_weights", name, "a file in safetensors")
+
 
 def _require(condition: bool, field: str, found, expected: str) -> None:
     if not condition:

@@ -1,7 +1,7 @@
 """What can be done with the latents of a language model: encode, reconstruct, interpolate, draw, plan, score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from .characters_boustro import continues_character
 from .distributions_boustro import log_normal
 from .objective_boustro import kl_to_prior, token_nll
 from .planning_boustro import IGNORE_INDEX, check_latents
+
+Texts = str | Sequence[str] | torch.LongTensor | Mapping
 
 
 @dataclass
@@ -68,20 +70,23 @@ class BoustroLatentsMixin:
     r"""
     Latent operations of a `BoustroForCausalLM`, all without gradients and in evaluation mode.
 
-    Texts are strings, a list of them, or ids (N, T) that begin with <bos>. Strings need the tokenizer the model was
-    trained with: `tokenizer=`, or the one in the folder or repository the model was loaded from. A model whose prior
-    is standard reads a text as a whole document, end mark included; one with a conditional prior as the beginning of
-    a stream. Every operation but `score` raises `ValueError` for a plain model, `latent_size=0`.
+    Texts are strings, a list of them, ids (N, T) that begin with <bos>, or what a tokenizer makes of them: a mapping
+    with `input_ids` and perhaps an `attention_mask`. Strings need the tokenizer the model was trained with:
+    `tokenizer=`, or the one in the folder or repository the model was loaded from. A model whose prior is standard
+    reads a text as a whole document, end mark included; one with a conditional prior as the beginning of a stream.
+
+    Where an operation takes options of `generate`, they are those that leave one text to each row of latents. Every
+    operation raises `ValueError` for what it cannot do, and all but `score` for a plain model, `latent_size=0`.
     """
 
     @torch.no_grad()
-    def encode(self, texts: str | Sequence[str] | torch.LongTensor, tokenizer=None) -> BoustroPosterior:
+    def encode(self, texts: Texts, tokenizer=None) -> BoustroPosterior:
         """The posterior of every segment of `texts`."""
         self._need_latents("encode")
         return self._posterior(*self._read(texts, tokenizer))
 
     @torch.no_grad()
-    def reconstruct(self, texts: str | Sequence[str] | torch.LongTensor, tokenizer=None, **options) -> list[str]:
+    def reconstruct(self, texts: Texts, tokenizer=None, **options) -> list[str]:
         """
         Writes every text anew from its latents alone, as long as it was: from the posterior means, greedily, unless
         `options`, those of `generate`, say otherwise.
@@ -90,32 +95,36 @@ class BoustroLatentsMixin:
         tokenizer = self._tokenizer(tokenizer)
         ids, targets = self._read(texts, tokenizer)
         found = self._posterior(ids, targets)
-        lengths = (targets != IGNORE_INDEX).sum(1).tolist()
-        ids = self._write(found.given(), **{"max_new_tokens": max(lengths), **options})
-        if "max_new_tokens" not in options:
-            ids = [_cut(row, length) for row, length in zip(ids.tolist(), lengths, strict=True)]
-        return tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return self._write(found.given(), (targets != IGNORE_INDEX).sum(1).tolist(), tokenizer, options)
 
     @torch.no_grad()
-    def interpolate(self, a: str, b: str, steps: int = 7, spherical: bool = False, tokenizer=None, **options):
+    def interpolate(
+        self, a: Texts, b: Texts, steps: int = 7, spherical: bool = False, tokenizer=None, **options
+    ) -> list[str] | list[list[str]]:
         r"""
         Texts on the way from text `a` to text `b`: a list of `steps` strings, the first from a's latents, the last
-        from b's. The way is a straight line, or with `spherical` the arc of White (2016, "Sampling Generative
-        Networks", section 2.1), on which the length of z stays that of a draw from N(0, I).
+        from b's; of two lists of N texts, N such lists, one for each pair. The way is a straight line, or with
+        `spherical` the arc of White (2016, "Sampling Generative Networks", section 2.1), on which the length of z
+        stays that of a draw from N(0, I).
 
         Texts of different length go on as long as the shorter one's segments do. `options` are those of `generate`.
         """
         self._need_latents("interpolate")
-        if steps < 2:
-            raise ValueError(f"steps is {steps}, expected at least 2: the two texts themselves.")
+        _check_count("steps", steps, 2, ": the two texts themselves")
         tokenizer = self._tokenizer(tokenizer)
-        ends = [self.encode(text, tokenizer).mean[0] for text in (a, b)]
-        count = min(len(end) for end in ends)
-        start, stop = (end[:count] for end in ends)
-        along = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None, None]
-        way = _arc(start, stop, along) if spherical else start + along * (stop - start)
-        length = count * self.config.segment_length
-        return self.decode_latents(way, tokenizer, **{"max_new_tokens": length, **options})
+        starts, stops = (self.encode(text, tokenizer) for text in (a, b))
+        if len(starts.mean) != len(stops.mean):
+            raise ValueError(f"a holds {len(starts.mean)} and b {len(stops.mean)} texts, expected as many: pairs.")
+        counts = torch.minimum(starts.segment_count, stops.segment_count).tolist()
+        along = torch.linspace(0, 1, steps, device=self.device, dtype=starts.mean.dtype)[:, None, None]
+        way = starts.mean.new_full((len(counts), steps, max(counts), self.config.latent_size), float("nan"))
+        for row, count, start, stop in zip(way, counts, starts.mean, stops.mean, strict=True):
+            start, stop = start[:count], stop[:count]
+            row[:, :count] = _arc(start, stop, along) if spherical else start + along * (stop - start)
+        lengths = [count * self.config.segment_length for count in counts for _ in range(steps)]
+        texts = self._write(way.flatten(0, 1), lengths, tokenizer, options)
+        ways = [texts[i : i + steps] for i in range(0, len(texts), steps)]
+        return ways[0] if isinstance(a, str) and isinstance(b, str) else ways
 
     @torch.no_grad()
     def sample_prior(self, count: int, temperature: float = 1.0, tokenizer=None, **options) -> BoustroSamples:
@@ -125,13 +134,17 @@ class BoustroLatentsMixin:
         `options` are those of `generate` (`max_new_tokens`: a segment, unless given).
         """
         self._need_latents("sample_prior")
+        _check_count("count", count, 1)
+        if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
+            raise ValueError(f"temperature is {temperature!r}, expected 0 or a positive number.")
         tokenizer = self._tokenizer(tokenizer)
         start = torch.full((count, 1), self.config.bos_token_id, device=self.device)
         with self._evaluating():
             prior = self.model(start, use_cache=False).prior
         noise = torch.randn(count, 1, self.config.latent_size, device=self.device) * temperature
         latents = prior.sample(noise)
-        return BoustroSamples(texts=self.decode_latents(latents, tokenizer, **options), latents=latents)
+        texts = self._write(latents, [self.config.segment_length] * count, tokenizer, options)
+        return BoustroSamples(texts=texts, latents=latents)
 
     @torch.no_grad()
     def decode_latents(self, latents: torch.FloatTensor, tokenizer=None, **options) -> list[str]:
@@ -141,17 +154,23 @@ class BoustroLatentsMixin:
         """
         self._need_latents("decode_latents")
         self._check_latents(latents)
-        return self._tokenizer(tokenizer).batch_decode(self._write(latents, **options), skip_special_tokens=True)
-
-    def _write(self, latents, **options):
-        """Ids (N, T) from latents, without <bos>."""
-        start = torch.full((len(latents), 1), self.config.bos_token_id, device=self.device)
         length = latents.shape[1] * self.config.segment_length
-        options = {"max_new_tokens": length, "do_sample": False, "pad_token_id": self.config.pad_token_id, **options}
-        latents = latents[:, : max(-(-options["max_new_tokens"] // self.config.segment_length), 1)]
+        return self._write(latents, [length] * len(latents), self._tokenizer(tokenizer), options)
+
+    def _write(self, latents, lengths, tokenizer, options):
+        """N texts from latents (N, K, Z), each at most as many ids long as `lengths` says, unless `options` do."""
+        _check_options(options)
+        own = {"do_sample": False, "num_return_sequences": 1, "return_dict_in_generate": False, "tokenizer": tokenizer}
+        own |= {"pad_token_id": self.config.pad_token_id, "max_new_tokens": max(lengths)}
+        settings = own | options
+        _check_count("max_new_tokens", settings["max_new_tokens"], 1)
+        latents = latents[:, : -(-settings["max_new_tokens"] // self.config.segment_length)].to(self.device)
+        start = torch.full((len(latents), 1), self.config.bos_token_id, device=self.device)
         with self._evaluating():
-            mask = torch.ones_like(start)
-            return self.generate(start, attention_mask=mask, latents=latents.to(self.device), **options)[:, 1:]
+            ids = self.generate(start, attention_mask=torch.ones_like(start), latents=latents, **settings)[:, 1:]
+        if "max_new_tokens" not in options:
+            ids = [_cut(row, length) for row, length in zip(ids.tolist(), lengths, strict=True)]
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     @torch.no_grad()
     def backward(self, latents: torch.FloatTensor, tokenizer=None) -> list[list[str]]:
@@ -170,14 +189,14 @@ class BoustroLatentsMixin:
         return [tokenizer.batch_decode(row, skip_special_tokens=True) for row in ids]
 
     @torch.no_grad()
-    def score(self, texts: str | Sequence[str] | torch.LongTensor, samples: int | None = None, tokenizer=None):
+    def score(self, texts: Texts, samples: int | None = None, tokenizer=None) -> BoustroScores:
         r"""
         −log likelihood of texts, a [`BoustroScores`]: exact for a plain model, else a bound. Without `samples` it is
         the negative ELBO at a latent drawn from the posterior; with N samples the importance-weighted bound (Burda et
         al. 2016), which is tighter and N times the work.
         """
-        if samples is not None and samples < 1:
-            raise ValueError(f"samples is {samples}, expected at least 1, or None for the ELBO.")
+        if samples is not None:
+            _check_count("samples", samples, 1, ", or None for the ELBO")
         ids, targets = self._read(texts, tokenizer)
         count = ((targets != IGNORE_INDEX) & ~continues_character(targets)).sum(1)
         if self.config.latent_size == 0:
@@ -245,12 +264,10 @@ class BoustroLatentsMixin:
 
     def _read(self, texts, tokenizer):
         """Ids (N, T) from <bos> on and the targets (N, T) that follow them, −100 after a text's end."""
-        if isinstance(texts, torch.Tensor):
-            if texts.dim() != 2:
-                raise ValueError(f"ids have the shape {tuple(texts.shape)}, expected (texts, characters).")
-            rows = texts.tolist()
-        else:
-            texts = [texts] if isinstance(texts, str) or texts is None else list(texts)
+        rows = _rows_of_ids(texts)
+        if rows is None:
+            one = isinstance(texts, str | bytes) or not isinstance(texts, Iterable)
+            texts = [texts] if one else list(texts)
             wrong = {type(text).__name__ for text in texts if not isinstance(text, str)}
             if wrong or not texts:
                 found = ", ".join(sorted(wrong)) or "nothing"
@@ -261,7 +278,7 @@ class BoustroLatentsMixin:
         rows = [[i for i in row if i != pad] for row in rows]
         if self.config.latent_prior == "standard" and end is not None:
             rows = [row if row and row[-1] == end else [*row, end] for row in rows]
-        if min(len(row) for row in rows) < 2:
+        if min((len(row) for row in rows), default=0) < 2:
             raise ValueError("a text is empty, expected at least one character.")
         longest = max(len(row) for row in rows) - 1
         ids = torch.tensor([row[:-1] + [pad] * (longest + 1 - len(row)) for row in rows], device=self.device)
@@ -275,8 +292,9 @@ class BoustroLatentsMixin:
             source = self.config._name_or_path
             try:
                 # a tokenizer is plain data: without False, transformers asks about the model's code
-                revision = getattr(self.config, "_commit_hash", None)
-                self._own_tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+                self._own_tokenizer = AutoTokenizer.from_pretrained(
+                    source, trust_remote_code=False, **self._opened_with
+                )
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"no tokenizer was given, and none was found where the model came from ({source or 'nowhere'}): "
@@ -292,6 +310,66 @@ class BoustroLatentsMixin:
     def _need_latents(self, name):
         if self.config.latent_size == 0:
             raise ValueError(f"{name} needs latents, but this model has latent_size=0: a plain language model.")
+
+
+def _rows_of_ids(texts):
+    """Lists of ids of a tensor (N, T) or a tokenizer's mapping, without what its mask says is padding; else None."""
+    mask = None
+    if isinstance(texts, Mapping):
+        if texts.get("input_ids") is None:
+            names = ", ".join(map(str, texts)) or "nothing"
+            raise ValueError(
+                f"texts is a mapping of {names}, expected input_ids, as a tokenizer gives them, or strings."
+            )
+        texts, mask = _id_rows("input_ids", texts["input_ids"]), texts.get("attention_mask")
+    elif isinstance(texts, torch.Tensor):
+        texts = _id_rows("texts", texts)
+    else:
+        return None
+    if mask is None:
+        return texts
+    mask = _id_rows("attention_mask", mask)
+    if [len(row) for row in mask] != [len(row) for row in texts]:
+        raise ValueError("attention_mask has another shape than input_ids, expected 1 or 0 for every id.")
+    return [[i for i, real in zip(*pair, strict=True) if real] for pair in zip(texts, mask, strict=True)]
+
+
+def _id_rows(name, values):
+    """Lists of whole numbers, of a tensor (N, T), a list of lists, or the list that a tokenizer gives of one text."""
+    rows = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, list) and values and isinstance(values[0], int):
+        rows = [values]
+    if not isinstance(rows, list) or not all(isinstance(row, list) and _are_whole(row) for row in rows):
+        found = type(values).__name__
+        if isinstance(values, torch.Tensor):
+            found = f"a tensor {tuple(values.shape)} of {values.dtype}"
+        raise ValueError(f"{name} is {found}, expected whole numbers (texts, characters).")
+    return rows
+
+
+def _are_whole(row):
+    return all(isinstance(value, int) for value in row)
+
+
+def _check_count(name, value, least, more=""):
+    # numpy's whole numbers have an index too
+    if not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}{more}.")
+
+
+def _check_options(options):
+    """Raises `ValueError` for options of `generate` that do not leave one text to each row of latents."""
+    for name in ("inputs", "input_ids", "inputs_embeds", "attention_mask", "latents", "latents_from"):
+        if name in options:
+            raise ValueError(
+                f"{name} was given, but the texts are written from latents alone: call generate() for it."
+            )
+    for name, only in (("num_return_sequences", 1), ("return_dict_in_generate", False), ("return_latents", False)):
+        if options.get(name, only) not in (only, None):
+            raise ValueError(
+                f"{name} is {options[name]!r}, expected {only}: each row of latents gives one text. Call "
+                "generate(latents=…) for more, with the latents of encode(texts).given()."
+            )
 
 
 def _cut(ids, length):

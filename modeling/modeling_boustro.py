@@ -21,6 +21,7 @@ from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_la
 from .segments_boustro import expand_index
 
 HORIZONS = 6  # in training, places of a segment beyond so many backward horizons weigh nothing (exp(−6) = 0.0025)
+OPENED_WITH = ("token", "revision", "cache_dir", "subfolder", "local_files_only")
 AUTO_MAP = {
     "AutoConfig": "configuration_boustro.BoustroConfig",
     "AutoModel": "modeling_boustro.BoustroModel",
@@ -95,11 +96,12 @@ class BoustroCausalLMOutput(ModelOutput):
 
 
 class BoustroPreTrainedModel(PreTrainedModel):
-    """Weight initialisation, saving with code, and the flags `transformers` reads."""
+    """Weight initialisation, saving with code, loading of safetensors, and the flags `transformers` reads."""
 
     config_class = BoustroConfig
     base_model_prefix = "model"
     _is_stateful = True
+    _opened_with = {}  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
 
     @torch.no_grad()
@@ -119,6 +121,35 @@ class BoustroPreTrainedModel(PreTrainedModel):
         elif isinstance(module, Prior) and module.conditional:
             init.normal_(module.means)
             init.constant_(module.log_variances, -2.0)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, use_safetensors=None, **kwargs):
+        """
+        As in transformers, but of safetensors alone, for a pickle can run code: `use_safetensors` is True unless it is
+        False. What the folder or repository was opened with (`token`, `revision` …) opens its tokenizer later; it is
+        saved nowhere. Raises `ValueError` where there are no safetensors.
+        """
+        safe = use_safetensors is not False
+        try:
+            found = super().from_pretrained(pretrained_model_name_or_path, *model_args, use_safetensors=safe, **kwargs)
+        except OSError as error:
+            variant = f".{kwargs['variant']}" if kwargs.get("variant") else ""
+            name = f"model{variant}.safetensors"
+            if not safe or f"file named {name}" not in str(error):
+                raise
+            raise ValueError(
+                f"{pretrained_model_name_or_path} holds no {name}, and other weights, such as pytorch_model.bin, are "
+                "pickles, which are not loaded. Where you trust the file, convert it once: "
+                "from_pretrained(…, use_safetensors=False).save_pretrained(folder)."
+            ) from error
+        model = found[0] if kwargs.get("output_loading_info") else found
+        model._opened_with = {name: kwargs[name] for name in OPENED_WITH if name in kwargs}
+        return found
+
+    def __getstate__(self):
+        """What pickling and copying take: all but the token."""
+        opened_with = {name: value for name, value in self._opened_with.items() if name != "token"}
+        return self.__dict__ | {"_opened_with": opened_with}
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, config and code; the config names every Auto class and pipeline that the folder serves."""

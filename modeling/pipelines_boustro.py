@@ -4,6 +4,7 @@ rewrite = pipeline("reconstruct", model="user/name", trust_remote_code=True)
 rewrite("The list of names", max_new_tokens=40)  # {"text": "…"}
 between = pipeline("interpolate", model="user/name", trust_remote_code=True)
 between(("The list of names", "A number"), steps=5)  # {"texts": ["…", "…", "…", "…", "…"]}
+between([["One text", "The other"], ["A", "B"]], batch_size=2)  # [{"texts": […]}, {"texts": […]}]
 vectors = pipeline("feature-extraction", model="user/name", trust_remote_code=True)
 vectors(["The list of names", "A number"])  # for each text a list of Z numbers
 """
@@ -26,7 +27,7 @@ def custom_pipelines() -> dict[str, dict]:
 
 
 class _LatentPipeline(Pipeline):
-    """Hands its input to a method of the model, with the options of the call."""
+    """Hands its input to a method of the model, with the options of the call; a list of inputs with `batch_size`."""
 
     _load_processor = False
     _load_image_processor = False
@@ -37,9 +38,6 @@ class _LatentPipeline(Pipeline):
     def _sanitize_parameters(self, **options):
         return {}, options, {}
 
-    def preprocess(self, inputs):
-        return {"inputs": inputs}
-
     def postprocess(self, model_outputs):
         return model_outputs
 
@@ -47,24 +45,37 @@ class _LatentPipeline(Pipeline):
 class ReconstructPipeline(_LatentPipeline):
     """Writes a text anew from its latents alone: `{"text": …}`. Options are those of `model.reconstruct`."""
 
+    def preprocess(self, inputs):
+        if not isinstance(inputs, str):
+            raise ValueError(f"reconstruct got {inputs!r}, expected a text.")
+        return {"texts": inputs}
+
     def _forward(self, model_inputs, **options):
-        return {"text": self.model.reconstruct(model_inputs["inputs"], self.tokenizer, **options)[0]}
+        texts = model_inputs["texts"]  # one, or those of a batch
+        found = self.model.reconstruct(texts, self.tokenizer, **options)
+        return {"text": found[0] if isinstance(texts, str) else found}
 
 
 class InterpolatePipeline(_LatentPipeline):
     """
-    Texts on the way from the first to the second text of a pair: `{"texts": […]}`. Options are those of
-    `model.interpolate`.
+    Texts on the way from the first to the second text of a pair, a tuple or a list of two: `{"texts": […]}`. Options
+    are those of `model.interpolate`.
     """
 
+    def __call__(self, inputs, **options):
+        # a list of texts is one pair, not a list of inputs
+        if isinstance(inputs, list) and any(isinstance(text, str) for text in inputs):
+            inputs = tuple(inputs)
+        return super().__call__(inputs, **options)
+
     def preprocess(self, inputs):
-        if not (isinstance(inputs, tuple) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs)):
+        pair = isinstance(inputs, tuple | list) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs)
+        if not pair:
             raise ValueError(f"interpolate got {inputs!r}, expected a pair of texts such as ('one', 'the other').")
-        return {"inputs": inputs}
+        return {"a": inputs[0], "b": inputs[1]}
 
     def _forward(self, model_inputs, **options):
-        start, end = model_inputs["inputs"]
-        return {"texts": self.model.interpolate(start, end, tokenizer=self.tokenizer, **options)}
+        return {"texts": self.model.interpolate(**model_inputs, tokenizer=self.tokenizer, **options)}
 
 
 class SentenceVectorPipeline(FeatureExtractionPipeline):

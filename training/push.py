@@ -161,9 +161,10 @@ class Repository:
         except Exception as error:
             # during training something may have arrived before
             again = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
+            token = ", giving --hub-token as before," if self.hub.hub_token else ""
             raise TrainingError(
                 f"the push failed: {describe(error, self.name, self.api.endpoint)} The model is complete in {folder}; "
-                f"push it again with: {again}"
+                f"push it again{token} with: {again}"
             ) from error
 
     def push_unfinished(self, folder: Path, step: int, nats: float) -> None:

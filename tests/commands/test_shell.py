@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,7 +75,29 @@ def test_reconstruct_and_interpolate_are_those_of_the_model(saved, shell):
     assert found[0]["backward"] == drafts[0][0]
     _, lines, _ = shell("interpolate", folder, *TEXTS[:2], "--steps", "3", "--spherical", "--json")
     texts = model.interpolate(*TEXTS[:2], 3, True, tokenizer)
-    assert [json.loads(line) for line in lines] == [{"step": i, "text": text} for i, text in enumerate(texts)]
+    a, b = TEXTS[:2]
+    assert [json.loads(line) for line in lines] == [
+        {"a": a, "b": b, "step": i, "text": text} for i, text in enumerate(texts)
+    ]
+
+
+def test_interpolate_reads_pairs_and_writes_files(saved, shell, tmp_path):
+    folder, model, tokenizer = saved
+    pairs = [["anna", "a longer text"], ["b", "anna"], ["汉字", "anna"]]
+    source, target = tmp_path / "pairs.tsv", tmp_path / "out.jsonl"
+    source.write_text("".join(f"{a}\t{b}\r\n\n" for a, b in pairs), encoding="utf-8", newline="")
+    options = ("--steps", "3", "--max-new-tokens", "7", "--batch-size", "2")
+    asked = ("interpolate", folder, *options, "--input", str(source), "--output", str(target), "--json")
+    assert shell(*asked)[:2] == (0, [])
+    found = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    expected = [
+        {"a": a, "b": b, "step": step, "text": text}
+        for a, b in pairs
+        for step, text in enumerate(model.interpolate(a, b, 3, tokenizer=tokenizer, max_new_tokens=7))
+    ]
+    assert found == expected
+    _, lines, _ = shell("interpolate", folder, *options, text=source.read_bytes())
+    assert lines == "\n".join(each["text"] for each in expected).splitlines()
 
 
 def test_score_reads_and_writes_files(saved, shell, tmp_path):
@@ -100,6 +123,16 @@ def test_score_reads_and_writes_files(saved, shell, tmp_path):
         (["score", "{folder}", "--samples", "0"], "a", "samples is 0"),
         (["score", "{folder}", "--batch-size", "0"], "a", "--batch-size is 0"),
         (["interpolate", "{folder}", "a", "b", "--steps", "1"], "", "steps is 1"),
+        (["interpolate", "{folder}", "a"], "", "one text was given, 'a', expected two"),
+        (["interpolate", "{folder}", "a", "b", "--input", "c"], "", "--input were both given"),
+        (["interpolate", "{folder}"], "a\tb\na b\n", "stdin holds 'a b', expected two texts with a tab between"),
+        (["interpolate", "{folder}"], "", "stdin holds no text"),
+        (["interpolate", "{folder}", "a", "b", "--max-new-tokens", "0"], "", "--max-new-tokens is 0"),
+        (["generate", "{folder}", "--prompt", "a", "--device", "foo"], "", "--device foo: torch cannot use it here"),
+        (["generate", "{folder}", "--prompt", "a", "--device", "cuda:99"], "", "--device cuda:99: torch cannot"),
+        (["generate", "{folder}", "--prompt", "a", "--stop", ""], "", "--stop is empty"),
+        (["score", "{folder}", "--seed", "-1"], "a", "--seed is -1, expected a whole number from 0"),
+        (["score", "{folder}", "--seed", str(2**63)], "a", "--seed is 9223372036854775808"),
         (["generate", "{folder}", "--latent-temperature", "-1"], "a", "latent_temperature is -1"),
         (["generate", "{folder}", "--prompt", "a", "--num-beams", "0"], "", "--num-beams is 0"),
         (["vectors", "{folder}", "--output", "a", "--projector", "b"], "a", "expected one of them"),
@@ -109,6 +142,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(saved, shell, arguments, text
     code, lines, err = shell(*(argument.format(folder=saved[0]) for argument in arguments), text=text)
     assert code == 2 and lines == []
     assert err.startswith("boustro: error: ") and message in err and len(err.splitlines()) == 1
+
+
+def test_a_damaged_config_is_one_sentence(saved, shell, tmp_path):
+    config = json.loads((Path(saved[0]) / "config.json").read_text()) | {"segment_length": 0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, _, err = shell("score", str(tmp_path), text="a")
+    assert code == 2 and "segment_length is 0" in err and len(err.splitlines()) == 1
 
 
 def test_python_m_boustro_is_the_command(saved):

@@ -65,6 +65,9 @@ def test_without_its_text_the_copies_are_not_measured(trained, tmp_path, capsys)
     [
         (["nowhere"], "nowhere: there is no such folder"),
         (["RUN", "--samples", "0"], "--samples is 0, expected at least 1"),
+        (["RUN", "--device", "foo"], "--device foo: torch cannot use it here"),
+        (["RUN", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
+        (["RUN", "--seed", "-1"], "--seed is -1, expected a whole number from 0 to 2**63 - 1"),
         (["RUN", "--blocklist", "nowhere.txt"], "blocklist nowhere.txt cannot be read"),
         (["RUN", "--data", "x.txt"], "--data is given without --train-data"),
     ],

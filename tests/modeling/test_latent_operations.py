@@ -40,6 +40,25 @@ def test_encoding_a_batch_is_encoding_each_text(any_model, tokenizer):
     torch.testing.assert_close(again.mean[0], found.mean[1])
 
 
+def test_what_a_tokenizer_gives_is_read_without_its_padding(any_model, tokenizer):
+    expected = any_model.encode(TEXTS, tokenizer)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    # what lies under the padding is no text, whatever its id
+    batch["input_ids"] = batch.input_ids.masked_fill(batch.attention_mask == 0, 7)
+    for given in (batch, dict(batch), tokenizer(TEXTS), {"input_ids": tokenizer(TEXTS, padding=True).input_ids}):
+        found = any_model.encode(given)
+        assert torch.equal(found.mean, expected.mean) and torch.equal(found.segment_count, expected.segment_count)
+    assert torch.equal(any_model.encode(tokenizer(TEXTS[0])).mean, any_model.encode(TEXTS[0], tokenizer).mean)
+    counts = any_model.score(batch).characters
+    assert torch.equal(counts, any_model.score(TEXTS, tokenizer=tokenizer).characters)
+    prompt = tokenizer("so", return_tensors="pt")
+    like = [
+        any_model.generate(**prompt, latents_from=given, tokenizer=tokenizer, do_sample=False, max_new_tokens=9)
+        for given in (TEXTS[1], tokenizer(TEXTS[1]))
+    ]
+    assert torch.equal(*like)
+
+
 def test_reconstructions_are_greedy_texts_from_the_posterior_mean(any_model, tokenizer):
     with torch.no_grad():
         any_model.lm_head.bias[3:259] = -1e9  # no bytes: where a text is cut would decide which of them may come
@@ -84,8 +103,58 @@ def test_interpolation_goes_from_one_text_to_the_other(any_model, tokenizer):
         assert len(texts) == 5 and [texts[0], texts[-1]] == expected
     middle = any_model.decode_latents(ends.mean(0, keepdim=True), tokenizer, max_new_tokens=length)
     assert any_model.interpolate(a, b, steps=3, tokenizer=tokenizer)[1] == middle[0]
-    with pytest.raises(ValueError, match="steps is 1"):
-        any_model.interpolate(a, b, steps=1, tokenizer=tokenizer)
+
+
+def test_pairs_are_interpolated_together_as_each_alone(any_model, tokenizer):
+    with torch.no_grad():
+        any_model.lm_head.bias[3:259] = -1e9  # no bytes: where a text is cut would decide which of them may come
+    a, b = ["the cat", "a much longer text", "汉字"], ["a much longer text", "some other text", "the dog"]
+    for spherical in (False, True):
+        options = {"steps": 3, "spherical": spherical, "tokenizer": tokenizer}
+        assert any_model.interpolate(a, b, **options) == [
+            any_model.interpolate(*pair, **options) for pair in zip(a, b, strict=True)
+        ]
+    assert any_model.interpolate(a[:1], b[:1], **options) == [any_model.interpolate(a[0], b[0], **options)]
+    with pytest.raises(ValueError, match="a holds 1 and b 3 texts, expected as many"):
+        any_model.interpolate(a[0], b, tokenizer=tokenizer)
+
+
+def test_options_of_generate_are_handed_on_and_those_that_make_no_sense_refused(any_model, tokenizer):
+    whole = any_model.reconstruct("the cat", tokenizer, max_new_tokens=30)[0]
+    stop = whole[4]
+    found = any_model.reconstruct("the cat", tokenizer, max_new_tokens=30, stop_strings=[stop])
+    assert found == [whole[: whole.index(stop) + 1]]
+    latents = torch.randn(2, 1, 4)
+    for options, message in (
+        ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences is 2, expected 1"),
+        ({"return_dict_in_generate": True}, "return_dict_in_generate is True, expected False"),
+        ({"return_latents": True}, "return_latents is True, expected False"),
+        ({"attention_mask": None}, "attention_mask was given"),
+        ({"max_new_tokens": None}, "max_new_tokens is None, expected a whole number"),
+    ):
+        for operation in (
+            lambda **options: any_model.reconstruct("the cat", tokenizer, **options),
+            lambda **options: any_model.interpolate("a", "b", tokenizer=tokenizer, **options),
+            lambda **options: any_model.sample_prior(2, tokenizer=tokenizer, **options),
+            lambda **options: any_model.decode_latents(latents, tokenizer, **options),
+        ):
+            with pytest.raises(ValueError, match=message):
+                operation(**options)
+
+
+def test_numbers_that_cannot_be_are_refused_in_a_sentence(any_model, tokenizer):
+    for steps in (1, None, 2.5, "3"):
+        with pytest.raises(ValueError, match=rf"steps is {steps!r}, expected a whole number of at least 2"):
+            any_model.interpolate("a", "b", steps=steps, tokenizer=tokenizer)
+    for samples in (0, 1.5):
+        with pytest.raises(ValueError, match=f"samples is {samples}, expected a whole number of at least 1, or None"):
+            any_model.score("a", samples=samples, tokenizer=tokenizer)
+    for count in (0, -1, 1.5, None):
+        with pytest.raises(ValueError, match=f"count is {count}, expected a whole number of at least 1"):
+            any_model.sample_prior(count, tokenizer=tokenizer)
+    for temperature in (-1, float("nan"), float("inf"), None):
+        with pytest.raises(ValueError, match=f"temperature is {temperature}, expected 0 or a positive number"):
+            any_model.sample_prior(1, temperature=temperature, tokenizer=tokenizer)
 
 
 def test_spherical_interpolation_keeps_the_length(any_model):
@@ -157,7 +226,17 @@ def test_generation_is_planned_like_a_text_and_its_latents_are_scaled(any_model,
 
 
 def test_what_is_no_text_is_refused_in_a_sentence(any_model, tokenizer):
-    for texts, message in (([], "texts holds nothing"), ([3], "texts holds int"), ([""], "a text is empty")):
+    for texts, message in (
+        ([], "texts holds nothing"),
+        ([3], "texts holds int"),
+        (3, "texts holds int"),
+        ([""], "a text is empty"),
+        ({"text": ["a"]}, "texts is a mapping of text, expected input_ids"),
+        ({"input_ids": "abc"}, "input_ids is str, expected whole numbers"),
+        ({"input_ids": [[1, 7, 8]], "attention_mask": [[1, 1]]}, "attention_mask has another shape than input_ids"),
+        (torch.randn(2, 3), r"texts is a tensor \(2, 3\) of torch.float32, expected whole numbers"),
+        (torch.tensor([1, 7]), r"texts is a tensor \(2,\) of torch.int64"),
+    ):
         if texts == [""] and any_model.config.latent_prior == "standard":
             continue  # an empty document is its end mark
         with pytest.raises(ValueError, match=message):

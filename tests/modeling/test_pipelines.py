@@ -35,8 +35,30 @@ def test_interpolate_takes_a_pair(folder):
     model = AutoModelForCausalLM.from_pretrained(folder)
     texts = model.interpolate(TEXT, "the fox", steps=3, max_new_tokens=9)
     assert between((TEXT, "the fox"), steps=3, max_new_tokens=9) == {"texts": texts}
-    with pytest.raises(ValueError, match="interpolate got 'the fox', expected a pair of texts"):
-        between("the fox")
+    assert between([TEXT, "the fox"], steps=3, max_new_tokens=9) == {"texts": texts}
+    for wrong in ("the fox", ["the fox"], [["a", "b", "c"]], [["a", 3]]):
+        with pytest.raises(ValueError, match=r"interpolate got .*, expected a pair of texts"):
+            between(wrong)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_batch_gives_what_its_inputs_give_alone(folder, batch_size):
+    rewrite = pipeline("reconstruct", model=str(folder), trust_remote_code=True)
+    between = pipeline("interpolate", model=str(folder), trust_remote_code=True)
+    texts, options = [TEXT, "the fox", "a brown one"], {"max_new_tokens": 9}
+    assert rewrite(texts, batch_size=batch_size, **options) == [rewrite(text, **options) for text in texts]
+    pairs, options = [[TEXT, "the fox"], ["a", "b"], ("quick", "brown")], {"steps": 3, "max_new_tokens": 9}
+    expected = [between(tuple(pair), **options) for pair in pairs]
+    assert between(pairs, batch_size=batch_size, **options) == expected
+    vectors = pipeline("feature-extraction", model=str(folder), trust_remote_code=True)
+    for found, text in zip(vectors(texts, batch_size=batch_size), texts, strict=True):
+        assert found == pytest.approx(vectors(text), abs=1e-6)
+
+
+def test_reconstruct_refuses_what_is_no_text(folder):
+    rewrite = pipeline("reconstruct", model=str(folder), trust_remote_code=True)
+    with pytest.raises(ValueError, match=r"reconstruct got \['a', 'b'\], expected a text"):
+        rewrite([["a", "b"]])
 
 
 def test_a_loaded_model_can_be_saved_again(folder, tmp_path):

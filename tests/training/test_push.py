@@ -248,9 +248,21 @@ def test_a_server_that_goes_down_half_way_costs_nothing(route, anna, pushed, cap
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert list(anna.repositories["anna/half"].files()) == [".gitattributes"]
     anna.broken = None
+    assert "--hub-token" not in message  # the token is that of the environment
     again = message.split("python -m boustro.training.push ")[1].split()
     assert push.main(again) == 0
     assert "model.safetensors" in anna.repositories["anna/half"].files()
+
+
+def test_a_given_token_is_to_be_given_again_and_not_told(at_hub, pushed, monkeypatch, capsys):
+    at_hub.broken = "POST /api/models/anna/third/commit"
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+    message = error_of([str(pushed[0]), "--hub-model-id", "third", "--hub-token", "token-of-anna"], capsys)
+    assert "push it again, giving --hub-token as before, with: python -m boustro.training.push" in message
+    assert "token-of-anna" not in message
+    at_hub.broken = None
+    again = message.split("python -m boustro.training.push ")[1].split()
+    assert push.main([*again, "--hub-token", "token-of-anna"]) == 0
 
 
 def test_a_server_that_is_not_there_is_one_sentence(anna, pushed, monkeypatch, capsys):
