@@ -4,7 +4,7 @@
     groups = group_exact(fingerprints_of(marked["fingerprint"]))
     groups = group_near(signatures, lengths, groups)  # rows of equal number are copies of each other
 
-Nothing here is random and no result depends on the number of processes. An index over N rows holds about 60 bytes a
+Nothing here is random and no result depends on the number of processes. An index over N rows holds about 64 bytes a
 row in memory (measured: docs/data.md); the signatures, 1,024 bytes a row, may lie in a memory-mapped file.
 """
 
