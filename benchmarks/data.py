@@ -212,7 +212,7 @@ with tempfile.NamedTemporaryFile() as file:
             time.sleep(0.002)
     thread = threading.Thread(target=watch); thread.start()
     started = time.perf_counter()
-    group_near(values)
+    group_near(values, np.full(len(values), 600, dtype=np.int32))
     seconds = time.perf_counter() - started
     done = True; thread.join()
     print((peak - before) / len(values), seconds)

@@ -126,7 +126,10 @@ class DataArguments:
         metadata={"help": "Drop rows that are copies of an earlier row, white space and width of letters apart."},
     )
     near_duplicates: bool = field(
-        default=False, metadata={"help": "Drop near copies too: rows that share most of their 5-grams of characters."}
+        default=False,
+        metadata={
+            "help": "Drop near copies too: rows from 200 bytes on that share most of their 5-grams of characters."
+        },
     )
     near_threshold: float = field(
         default=THRESHOLD,

@@ -2,9 +2,9 @@
 
     marked = dataset.map(mark_batch, batched=True, remove_columns=["text"])
     groups = group_exact(fingerprints_of(marked["fingerprint"]))
-    groups = group_near(signatures, groups)  # rows of equal number are copies of each other
+    groups = group_near(signatures, lengths, groups)  # rows of equal number are copies of each other
 
-Nothing here is random and no result depends on the number of processes. An index over N rows holds about 60 bytes a
+Nothing here is random and no result depends on the number of processes. An index over N rows holds about 64 bytes a
 row in memory (measured: docs/data.md); the signatures, 1,024 bytes a row, may lie in a memory-mapped file.
 """
 
@@ -26,6 +26,12 @@ BANDS = 64
 # Least estimated similarity of near copies. A text with 5 % of its characters edited has 0.63 to the first, down to
 # 0.47 where it repeats itself; the standard error of the estimate is 0.03.
 THRESHOLD = 0.45
+# UTF-8 bytes (67 Chinese characters) of a normal form from which on a row can be a near copy. Shorter ones share most
+# of their 5-grams without being copies: headings with running numbers, lines of dialogue, notes of another year.
+SHORTEST = 200
+# Least share that the shorter of two near copies is of the longer one, in characters of their normal forms. 5 % of
+# edits make a text at most 5 % longer or shorter; one with more than a tenth more says something else.
+LENGTH_SHARE = 0.9
 _SEED = 20_240_917  # of the permutations; part of what a signature means
 _ROUNDS = 16
 _PAIRS = 1 << 14  # compared at a time
@@ -44,18 +50,22 @@ def fingerprint(text: str) -> int:
 def signatures(texts: Sequence[str]) -> np.ndarray:
     """MinHash signatures (R, 256) uint32 of the texts' sets of character 5-grams (Broder 1997).
 
-    The share of equal values of two rows estimates the Jaccard similarity of the sets. A text shorter than five
-    characters is one element by itself, so that it is like its equals alone.
+    The share of equal values of two rows estimates the Jaccard similarity of the sets. A text whose normal form is
+    shorter than `SHORTEST` bytes is one element by itself, so that it is like its equals alone.
     """
     return _sign([normal_form(text) for text in texts])
 
 
 def mark_batch(batch: dict, near: bool = True) -> dict:
-    """For `datasets.map(batched=True)` on "text": "fingerprint" (int64) and, if `near`, "signature" (1,024 bytes)."""
+    """For `datasets.map(batched=True)` on "text": "fingerprint" (int64) and, if `near`, "signature" and "length".
+
+    A signature is a row of `signatures` as 1,024 bytes, a length counts the characters of the normal form.
+    """
     forms = [normal_form(text) for text in batch["text"]]
     marks = {"fingerprint": [_hash(form) for form in forms]}
     if near:
         marks["signature"] = [row.tobytes() for row in _sign(forms)]
+        marks["length"] = list(map(len, forms))
     return marks
 
 
@@ -65,15 +75,19 @@ def group_exact(fingerprints: np.ndarray) -> np.ndarray:
     return first[inverse]
 
 
-def group_near(rows: np.ndarray, groups: np.ndarray | None = None, threshold: float = THRESHOLD) -> np.ndarray:
+def group_near(
+    rows: np.ndarray, lengths: np.ndarray, groups: np.ndarray | None = None, threshold: float = THRESHOLD
+) -> np.ndarray:
     """Joins groups whose first rows are near copies of each other, by a chain of near copies if need be.
 
     Rows that share one of 64 bands of their signatures are candidates (Leskovec et al., Mining of Massive Datasets,
-    section 3.4); a pair counts if its estimated similarity reaches `threshold`. Within a band rows are compared with
-    the first one, those that differ from it with the first of the rest, and so on for 16 rounds.
+    section 3.4); a pair counts if its estimated similarity reaches `threshold` and its lengths `LENGTH_SHARE`. Within
+    a band rows are compared with the first one, those that differ from it with the first of the rest, and so on for 16
+    rounds.
 
     Args:
         rows: signatures (N, 256) uint32, in memory or memory-mapped.
+        lengths: (N,) characters of the normal forms.
         groups: (N,) the number of the first row of each row's group, as `group_exact` gives it; default: none are
             equal.
 
@@ -83,7 +97,7 @@ def group_near(rows: np.ndarray, groups: np.ndarray | None = None, threshold: fl
     labels = np.arange(len(rows)) if groups is None else groups.copy()
     firsts = np.flatnonzero(labels == np.arange(len(labels)))
     bands = tqdm(range(BANDS), desc="Finding near copies", unit="band", delay=BAR_DELAY)
-    pairs = [_pairs_of_band(rows, firsts, band, threshold) for band in bands]
+    pairs = [_pairs_of_band(rows, lengths, firsts, band, threshold) for band in bands]
     one, other = np.concatenate(pairs).T if pairs else np.zeros((2, 0), dtype=np.int64)
     labels = _connect(labels, one, other)
     return labels[labels]
@@ -96,12 +110,19 @@ def _hash(form: str) -> int:
 def _sign(forms: Sequence[str]) -> np.ndarray:
     if not len(forms):
         return np.zeros((0, PERMUTATIONS), dtype=np.uint32)
-    hashes, bounds = ngram_hashes(forms, NGRAM)
+    short = [len(form.encode("utf-8")) < SHORTEST for form in forms]
+    pairs = list(zip(forms, short, strict=True))
+    # one hash for an empty text, in whose place that of the whole comes
+    hashes, bounds = ngram_hashes(["" if is_short else form for form, is_short in pairs], NGRAM)
+    whole = np.array([_hash(form) for form, is_short in pairs if is_short], dtype=np.int64)
+    hashes[bounds[:-1][short]] = whole.view(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, bounds, PERMUTATIONS, _SEED)
     return np.array(matrix.to_rows(), dtype=np.uint32)
 
 
-def _pairs_of_band(rows: np.ndarray, firsts: np.ndarray, band: int, threshold: float) -> np.ndarray:
+def _pairs_of_band(
+    rows: np.ndarray, lengths: np.ndarray, firsts: np.ndarray, band: int, threshold: float
+) -> np.ndarray:
     """(P, 2) row numbers of near copies among the rows of equal values in a band."""
     width = PERMUTATIONS // BANDS
     keys = _band_keys(rows, firsts, band * width, width)
@@ -118,7 +139,7 @@ def _pairs_of_band(rows: np.ndarray, firsts: np.ndarray, band: int, threshold: f
             break
         starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1]))
         leaders = np.repeat(members[starts], np.diff(np.append(starts, len(members))))
-        alike = _alike(rows, leaders, members, threshold)
+        alike = _alike(rows, leaders, members, threshold) & _as_long(lengths[leaders], lengths[members])
         pairs = np.stack([leaders[alike], members[alike]], axis=1)
         found.append(pairs[pairs[:, 0] != pairs[:, 1]])
         members, bucket = members[~alike], bucket[~alike]
@@ -145,6 +166,11 @@ def _alike(rows: np.ndarray, one: np.ndarray, other: np.ndarray, threshold: floa
         for begin in range(0, len(one), _PAIRS)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+
+def _as_long(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(P,) bool: whether the shorter of each pair of lengths is at least `LENGTH_SHARE` of the longer."""
+    return np.minimum(one, other) >= LENGTH_SHARE * np.maximum(one, other)
 
 
 def _connect(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:

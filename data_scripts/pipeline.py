@@ -63,7 +63,7 @@ JUDGED = Features(
         "fingerprint": Value("int64"),
     }
 )
-SIGNED = Features({**JUDGED, "signature": Value("binary")})
+SIGNED = Features({**JUDGED, "signature": Value("binary"), "length": Value("int32")})
 COUNTED = Features({"character": Value("uint32"), "count": Value("int64")})
 
 
@@ -75,7 +75,7 @@ class Part:
         key: of the last step that text went through.
         cleaned: shards with "text", "separator", "changes", "raw_characters".
         texts: shards with the text as it will be encoded.
-        judged: shards with the columns of `JUDGED` and perhaps "signature".
+        judged: shards with the columns of `JUDGED` or `SIGNED`.
         verdicts: (R,) uint8 index into `REASONS`.
         groups: (R,) int64, equal for copies; −1 for rows that a rule drops.
     """
@@ -248,10 +248,7 @@ def _drop_copies(parts: dict[str, Part], args: DataArguments, work: Path) -> Non
     """Groups the copies among all parts and drops all but one of each group; what is held out stays."""
     order = sorted(parts.values(), key=lambda part: part is parts["train"])  # validation rows count as the first
     kept = [np.flatnonzero(part.kept) for part in order]
-    fingerprints = np.concatenate(
-        [numbers(part.judged, "fingerprint")[rows] for part, rows in zip(order, kept, strict=True)]
-    )
-    exact = groups = group_exact(fingerprints)
+    exact = groups = group_exact(_of_kept(order, kept, "fingerprint"))
     if args.near_duplicates:
         key = step_key("near", [part.key for part in parts.values()], args.near_threshold)
         groups = _near_groups(order, kept, exact, args.near_threshold, work / f"near-{key}.npy")
@@ -283,7 +280,7 @@ def _near_groups(
                     for values in _of_rows(part.judged, rows, "signature"):
                         file.write(b"".join(values))
             signatures = np.memmap(scratch, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
-            groups = group_near(signatures, exact, threshold)
+            groups = group_near(signatures, _of_kept(order, kept, "length"), exact, threshold)
             del signatures
         finally:
             scratch.unlink(missing_ok=True)
@@ -291,6 +288,11 @@ def _near_groups(
         np.save(partial_path, groups)
         partial_path.replace(path)
     return groups
+
+
+def _of_kept(order: Sequence[Part], kept: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """A column of numbers of the kept rows of all parts."""
+    return np.concatenate([numbers(part.judged, name)[rows] for part, rows in zip(order, kept, strict=True)])
 
 
 def _of_rows(shards: Sequence[Shard], rows: np.ndarray, name: str) -> Iterator[list]:
@@ -314,10 +316,17 @@ def select_rows(shards: Sequence[Shard], rows: np.ndarray) -> list[Shard]:
 def _check_something_left(part: Part, args: DataArguments) -> None:
     if part.kept.any():
         return
-    counts = ", ".join(f"{count} {reason}" for reason, count in dropped(part).items())
+    reasons = dropped(part)
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    mend = f"Give more text, or lower min_characters (now {args.min_characters}) and take rules out of filters."
+    if HELD_OUT in reasons:
+        mend = (
+            "held_out rows are copies of rows of validation_file: give another file there, or none, and "
+            "validation_fraction of the text is held out."
+        )
     raise DataError(
         f"Nothing is left of {part.source.name} after cleaning: {len(part.verdicts)} rows read, dropped {counts}. "
-        f"Give more text, or lower min_characters (now {args.min_characters}) and take rules out of filters."
+        f"{mend}"
     )
 
 

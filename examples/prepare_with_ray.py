@@ -57,16 +57,19 @@ def _as_array(values) -> np.ndarray:
 
 def without_copies(rows: ray.data.Dataset, threshold: float) -> np.ndarray:
     """The numbers of the rows that are kept."""
-    numbers, fingerprints = [], []
+    names = ["number", "fingerprint", "length"]
+    marks = rows.select_columns([*names, "signature"]).sort("fingerprint")
+    batches = []
     with tempfile.NamedTemporaryFile() as file:
-        for row in rows.select_columns(["number", "fingerprint", "signature"]).sort("fingerprint").iter_rows():
-            numbers.append(row["number"])
-            fingerprints.append(row["fingerprint"])
-            file.write(row["signature"])
+        for batch in marks.iter_batches(batch_size=10_000, batch_format="numpy"):
+            file.write(b"".join(batch["signature"]))
+            batches.append([batch[name].copy() for name in names])  # a view would hold the signatures too
         file.flush()
+        numbers, fingerprints, lengths = map(np.concatenate, zip(*batches, strict=True))
+        del batches
         signatures = np.memmap(file.name, dtype=np.uint32, mode="r").reshape(-1, PERMUTATIONS)
-        groups = group_near(signatures, group_exact(np.array(fingerprints)), threshold)
-    return np.array(numbers)[np.unique(groups)]
+        groups = group_near(signatures, lengths, group_exact(fingerprints), threshold)
+    return numbers[np.unique(groups)]
 
 
 def keep_rows(batch: dict, kept: ray.ObjectRef) -> dict:

@@ -114,3 +114,10 @@ def test_nothing_left(write):
         DataError, match=r"Nothing is left of .*a.txt after cleaning: 3 rows read, dropped 2 empty, 1 too"
     ):
         prepare(DataArguments(train_file=write("a.txt", "\ufeff\n ab\n \n"), input_mode="documents", min_characters=5))
+
+
+def test_nothing_left_beside_what_is_held_out(write):
+    path = write("a.txt", "\n".join(VERSES))
+    args = DataArguments(train_file=path, validation_file=path, input_mode="documents")
+    with pytest.raises(DataError, match=r"50 rows read, dropped 50 held_out. held_out rows are copies of rows "):
+        prepare(args)

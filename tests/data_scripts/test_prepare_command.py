@@ -21,7 +21,7 @@ from boustro.tokenization_boustro import BoustroTokenizer
 
 def verse(number):
     """A paragraph like no other."""
-    letters = np.random.default_rng(number).choice(list("abcdefghijklmnopqrstuvwxyz     "), 150)
+    letters = np.random.default_rng(number).choice(list("abcdefghijklmnopqrstuvwxyz     "), 300)
     return f"Paper {''.join(letters).strip()}，第{'一二三四五六七八九十'[number % 10]}句。"
 
 
@@ -71,7 +71,7 @@ def test_a_folder_to_train_from(corpus, run, input_mode):
     ]  # fmt: skip
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| train |" in card
-    assert f"(median {report['lengths']['median']:,.0f}): 57 of 128 to 255." in card
+    assert f"(median {report['lengths']['median']:,.0f}): 57 of 256 to 511." in card
     assert "## Dropped: digits (1)" in (folder / "report.md").read_text(encoding="utf-8")
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
 

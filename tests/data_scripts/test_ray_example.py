@@ -9,14 +9,17 @@ from boustro.data_scripts.prepare import prepare
 ray = pytest.importorskip("ray")
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "prepare_with_ray.py"
+BOAT = "A small boat with a red sail goes down the river, " + ", ".join(f"past hill {number}" for number in range(20))
 LINES = [
-    "A small boat with a red sail goes down the river.",
+    BOAT,
     "write to li@example.com",
     "12.5 13.7 88 99 100 2024 1999 77 66 55",
     "",
     "老人走到河边，看见一只红帆的小船，船上没有人。",
-    "A small boat with a red sail goes down the river.",
-    "A small boat with a red sail goes down the rivers.",
+    BOAT,
+    f"{BOAT} again.",
+    "A small house stands by a mill near the water.",
+    "A small house stands by a mill near the waters.",
     "一只白色的鸟站在树上\r",
 ]
 
@@ -41,7 +44,7 @@ def test_ray_gives_what_the_command_gives(example, tmp_path, write):
         validation_fraction=0.3,
     )
     rows = ray.data.from_items([{"text": line, "separator": "\n"} for line in LINES])
-    assert example.prepare(rows, args, str(tmp_path / "out")) == 4
+    assert example.prepare(rows, args, str(tmp_path / "out")) == 6
     texts = {row["text"] for row in ray.data.read_parquet(str(tmp_path / "out")).iter_rows()}
     data = prepare(args)
     documents = {

@@ -1,4 +1,6 @@
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from datasets import Features, Value
@@ -89,3 +91,14 @@ def test_a_full_disk_keeps_finished_shards(three, tmp_path, monkeypatch, notes, 
 
 def test_keys_differ_with_what_they_stand_for():
     assert step_key("a", 1) == step_key("a", 1) != step_key("a", 2)
+
+
+def test_keys_differ_with_the_code(tmp_path, monkeypatch):
+    """So that finished shards of signatures are not mixed with those of another release."""
+    copy = Path(shutil.copytree(Path(shards.__file__).parent, tmp_path / "data_scripts"))
+    before = shards._code.__wrapped__()
+    monkeypatch.setattr(shards, "__file__", str(copy / "shards.py"))
+    assert shards._code.__wrapped__() == before
+    changed = copy / "deduplication.py"
+    changed.write_text(changed.read_text(encoding="utf-8").replace("SHORTEST = 200", "SHORTEST = 100"), "utf-8")
+    assert shards._code.__wrapped__() != before
