@@ -53,9 +53,10 @@ _CARD_ISSUER = re.compile(r"4|5[1-5]|2[2-7]|3[47]|3[068]|35|60|64|65|62")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
 # Words after which four numbers are those of a version, an object identifier or a section.
 _VERSION = re.compile(
-    r"(?:(?<![A-Za-z])(?:versions?|v\.?|releases?|firmware|build|oracle|oid|chapters?|sections?|clause|see)|§|版本|版|第)\W{0,3}$",
+    r"(?:(?<![A-Za-z])(?:versions?|v\.?|releases?|firmware|build|oracle|oid|chapters?|sections?|clause)|§|版本|版|第)\W{0,3}$",
     re.IGNORECASE,
 )
+_SEE = re.compile(r"(?<![A-Za-z])see\W{0,3}$", re.IGNORECASE)  # the same after this word, if each has one digit
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?:::)?(?![\w:])", re.ASCII)
 # Of national numbers without a country code: Chinese mobiles, Chinese area codes, North American (3-3-4) numbers.
 _PHONE = re.compile(
@@ -200,7 +201,9 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
     patterns = [pattern for pattern, mark in ((_IPV4, "."), (_IPV6, ":")) if text.count(mark) >= 2]
     for pattern in patterns:
         for match in pattern.finditer(text):
-            if _is_public(match.group()) and not _VERSION.search(text, max(0, match.start() - 12), match.start()):
+            before = text[max(0, match.start() - 12) : match.start()]
+            is_section = _VERSION.search(before) or (len(match.group()) == 7 and _SEE.search(before))
+            if _is_public(match.group()) and not is_section:
                 yield match.span()
 
 
