@@ -16,6 +16,7 @@ from transformers.utils import logging
 from boustro import BoustroForCausalLM
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
+from boustro.evaluation.options import check_device_and_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 
@@ -44,13 +45,11 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
     """Model and tokenizer; sets the seed. Raises `DataError` for what is no boustro model, and for options that
     cannot be."""
     check_checkpoint(options.model)
-    check_device(options.device)
+    check_device_and_seed(options)
     if options.dtype == "int8" and options.device != "cpu":
         raise DataError(f"--dtype int8 was given with --device {options.device}, expected --device cpu.")
     if options.batch_size < 1:
         raise DataError(f"--batch-size is {options.batch_size}, expected 1 or more.")
-    if not 0 <= options.seed < 2**63:
-        raise DataError(f"--seed is {options.seed}, expected a whole number from 0 to 2**63 - 1.")
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(options.model)
     if config.model_type != "boustro":
@@ -61,15 +60,6 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
     torch.manual_seed(options.seed)
     model = model.to(options.device).eval()
     return int8(model) if options.dtype == "int8" else model, tokenizer
-
-
-def check_device(name: str) -> None:
-    """Raises `DataError` for a --device that torch cannot use here."""
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DataError(f"--device {name}: torch cannot use it here ({reason}); leave the option out.") from error
 
 
 def int8(model: BoustroForCausalLM) -> BoustroForCausalLM:

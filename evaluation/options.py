@@ -1,4 +1,4 @@
-"""Checks of the options that both evaluations have, before anything is loaded."""
+"""Checks of options that the evaluations and the commands have, before anything is loaded."""
 
 import argparse
 

@@ -74,7 +74,7 @@ class BoustroGenerationMixin(GenerationMixin):
             if kwargs.get("latents") is not None:
                 raise ValueError("latents and latents_from were both given, expected one of them.")
             means = self.encode(latents_from, kwargs.get("tokenizer")).given()
-            given = kwargs.get("inputs_embeds", inputs)
+            given = kwargs.get("inputs_embeds") if inputs is None else inputs
             rows = 1 if given is None else len(given)
             kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
         return super().generate(inputs, *args, **kwargs)
