@@ -28,6 +28,7 @@ from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
 from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
+from boustro.evaluation.memory import memory_of_use
 from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.particles import particle_bound
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
@@ -158,6 +159,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     subject = load(options)
     figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
     figures |= {"parameters": subject.model.num_parameters(), "latent_size": subject.model.config.latent_size}
+    figures["memory_mib"] = memory_of_use(options.checkpoint)
     figures["baselines"] = [measure_baseline(subject, checkpoint) for checkpoint in options.baseline]
     latent_figures, posteriors = measure_latent(subject)
     texts = reconstruct(

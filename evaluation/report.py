@@ -24,6 +24,10 @@ BOUND = (
 )
 OF_LATENTS = ("reconstruction_nats", "kl_nats", "kl_per_segment", "particle_nats", "particles", "segments")
 PLAIN = tuple(row for row in BOUND if row[0] not in OF_LATENTS)
+USE = (
+    ("parameters", "parameters"),
+    ("memory_mib", "memory to load it and write 256 characters, beyond Python and its libraries, MiB"),
+)
 BASELINE = (
     ("nats_per_character", "nats per character"),
     ("particle_nats", "tighter bound by a particle filter, nats per character"),
@@ -87,6 +91,7 @@ def groups(figures: dict[str, Any]) -> list[Group]:
         samples, real = figures["sampled"]["samples"], figures["sampled"]["real"]
         rows = [(label, _format(samples[key]), _format(real[key])) for key, label in SAMPLES]
         result.append((f"{samples['texts']} samples beside held-out text", ("samples", "held-out text"), rows))
+    result.append(_group("In use, on a CPU", USE, figures))
     return result
 
 

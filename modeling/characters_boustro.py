@@ -47,10 +47,8 @@ _FOLLOWING = _following()
 
 def character_states(input_ids: torch.LongTensor) -> list[int] | None:
     """The state of each row after its last ids, input_ids being (B, T); None if all stand between characters."""
-    last = input_ids[:, -1:].tolist()
-    if not any(FIRST_BYTE_ID + 0x80 <= i <= LAST_BYTE_ID for ids in last for i in ids):
-        return None
-    states = [_state(ids) for ids in input_ids[:, 1 - LONGEST :].tolist()]
+    rows = input_ids[:, 1 - LONGEST :].tolist()
+    states = [_state(ids) if ids and FIRST_BYTE_ID + 0x80 <= ids[-1] <= LAST_BYTE_ID else BETWEEN for ids in rows]
     return states if any(states) else None
 
 
@@ -83,32 +81,31 @@ class WholeCharacters(LogitsProcessor):
     def __init__(self, vocab_size: int, max_length: int | None, device: torch.device):
         size = max(vocab_size, LAST_BYTE_ID + 1)
         self.max_length = max_length
-        self.bias = torch.full((len(TRANSITIONS), size), -torch.inf)
-        self.bias[BETWEEN, :FIRST_BYTE_ID] = self.bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
+        bias = torch.full((len(TRANSITIONS), size), -torch.inf)
+        bias[BETWEEN, :FIRST_BYTE_ID] = bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
         for state, ranges in enumerate(TRANSITIONS):
             for first, last, _ in ranges:
-                self.bias[state, FIRST_BYTE_ID + first : FIRST_BYTE_ID + last + 1] = 0
-        self.between = [self._with_room(room).to(device) for room in range(LONGEST + 1)]
-        self.bias = self.bias[:, :vocab_size].to(device)
-        self.between = [bias[:vocab_size] for bias in self.between]
+                bias[state, FIRST_BYTE_ID + first : FIRST_BYTE_ID + last + 1] = 0
+        # for each room, by state: (states, V)
+        self.biases = [_with_room(bias, room)[:, :vocab_size].to(device) for room in range(LONGEST + 1)]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
-        between = self.between[max(room, 0)]
+        bias = self.biases[max(room, 0)]
         states = character_states(input_ids)
         if states is None:
-            return scores + between
-        state = torch.tensor(states, device=scores.device)
-        return scores + torch.where((state == BETWEEN)[:, None], between, self.bias[state])
+            return scores + bias[BETWEEN]
+        return scores + bias.index_select(0, torch.tensor(states, device=scores.device))
 
-    def _with_room(self, room):
-        """The bias between characters if `room` ids can still come: leads of longer characters are banned."""
-        bias = self.bias[BETWEEN].clone()
-        for first, length in ((0xC2, 2), (0xE0, 3), (0xF0, 4)):
-            if 0 < room < length:
-                bias[FIRST_BYTE_ID + first : LAST_BYTE_ID + 1] = -torch.inf
-        return bias
+
+def _with_room(bias, room):
+    """The bias (states, V) if `room` ids can still come: between characters, leads of longer ones are banned."""
+    bias = bias.clone()
+    for first, length in ((0xC2, 2), (0xE0, 3), (0xF0, 4)):
+        if 0 < room < length:
+            bias[BETWEEN, FIRST_BYTE_ID + first : LAST_BYTE_ID + 1] = -torch.inf
+    return bias
 
 
 class WholeCharactersTime(MaxTimeCriteria):

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ def test_command_prints_a_table_and_one_json_line(checkpoint, capsys):
     table = "\n".join(lines[:-1])
     assert f"{figures['nats_per_character']:.4f}" in table and f"{figures['cold_nats']:.4f}" in table
     assert "importance_nats" not in figures and figures["prior_loss_per_segment"] is not None
+    weights = (checkpoint / "model.safetensors").stat().st_size / 2**20
+    assert sys.platform != "linux" or weights / 2 < figures["memory_mib"] < 200
 
 
 def test_baselines_stand_beside_the_model(checkpoint, tmp_path, capsys):
