@@ -46,7 +46,7 @@ def make_card(name: str, text: Path, options: argparse.Namespace) -> dict:
     folder, plain = options.runs.resolve() / name, options.runs.resolve() / f"{name}-plain"
     training, held_out = split(text, options.runs.resolve(), name)
     flags = [*RECIPES[name], "--train-file", str(training), "--validation-file", str(held_out), "--config", "small"]
-    flags += ["--epochs", "3", "--redact", "replace"]  # read once more than the recipe says: these texts hold no secret
+    flags += ["--epochs", "3", "--redact", "replace"]  # one reading more than the recipe: no secret in here
     flags += ["--eval-every", "100", "--eval-characters", "20000", "--license", "apache-2.0"]
     budget = ["--max-minutes", f"{options.minutes:g}"]
     metrics = train_folder(folder, [*flags, *budget, "--canaries", *CANARIES])
