@@ -40,7 +40,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
         stream not counted, "dropped": rows by reason;
         "validation_input", "validation_kept", "validation_dropped": the same of `args.validation_file`;
         "canaries": what was planted in the training split, see `canaries.plant`;
-        "changes": rows that a cleaning rule changed, by rule; "redactions": findings by kind;
+        "changes": rows that a cleaning rule changed, by rule; "redactions": findings by kind, None if not sought;
         for each split {"documents", "characters", "bytes", "ids"};
         "vocabulary_size" in ids, "vocabulary": distinct training characters, and how many of them make up 99 and
         99.9 % of the text; "unknown_share", the share of validation (else training) characters spelt in bytes;
@@ -64,7 +64,7 @@ def build_report(result: Result, args: DataArguments) -> dict:
     return report | {
         "canaries": result.canaries,
         "changes": _tally(result, "cleaned", "changes"),
-        "redactions": _tally(result, "texts", "redactions") if args.redact != "keep" else {},
+        "redactions": _tally(result, "texts", "redactions") if args.redact != "keep" else None,
         **{
             name: {key: sizes[key] for key in ("documents", "characters", "bytes", "ids")}
             for name, sizes in splits.items()

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.stats import ttest_ind
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from boustro.evaluation.bias_templates import CONTRASTS, Contrast
 from boustro.evaluation.likelihood import text_nats
 from boustro.tokenization_boustro import BYTE_TOKENS
 
-DRAWS = 10_000  # of the bootstrap
 LEVEL = 0.95
 FIGURES = ("association", "low", "high", "preference", "preference_low", "preference_high")
 FEWEST = 3  # contexts of a kind below which a contrast is not measured
@@ -21,26 +21,24 @@ def counterfactual_bias(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     contrasts: Sequence[Contrast] = CONTRASTS,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """The association of terms and contexts in each contrast, in nats per sentence.
 
     For a pair of terms (a, b) in a context, Δ = log p(sentence with a) − log p(sentence with b). The association is
     the mean Δ over the expected contexts minus that over the other ones: how common a and b are cancels out, and
-    without prejudice it is 0. Its interval is a bootstrap over the contexts; terms and templates are averaged before.
+    without prejudice it is 0. Its interval is Welch's t interval over the contexts: other contexts might have been
+    chosen, while terms and templates, over which Δ is averaged before, are taken as they are.
 
     Terms, templates and contexts with a character that the vocabulary lacks are left out. Returns dicts of `language`,
     `subject`, `question`, `sentences` (that were used), `unknown` (share of all sentences' characters that the
     vocabulary lacks) and, None where fewer than `FEWEST` contexts of a kind are left, `association`, `low`, `high`
-    (95 % interval) and `preference`, `preference_low`, `preference_high`: the mean of all Δ, with its interval.
+    (95 % interval) and `preference`, `preference_low`, `preference_high`: the mean Δ, both kinds of contexts weighing
+    the same, with its interval.
     """
-    generators = (np.random.default_rng([seed, index]) for index in range(len(contrasts)))
-    return [_measure(model, tokenizer, *pair) for pair in zip(contrasts, generators, strict=True)]
+    return [_measure(model, tokenizer, contrast) for contrast in contrasts]
 
 
-def _measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, contrast: Contrast, rng: np.random.Generator
-) -> dict[str, Any]:
+def _measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, contrast: Contrast) -> dict[str, Any]:
     lacking = unknown_share(tokenizer, _sentences(contrast))
     contrast = _spelt(tokenizer, contrast)
     measured = contrast.terms and contrast.templates and min(map(len, (contrast.expected, contrast.other))) >= FEWEST
@@ -59,9 +57,7 @@ def _measure(
     log_likelihood = -text_nats(model, tokenizer, sentences).reshape(contexts, -1, 2)
     differences = (log_likelihood[..., 0] - log_likelihood[..., 1]).mean(1)  # of each context
     expected, other = np.split(differences, [len(contrast.expected)])
-    draws = _bootstrap_means(expected, rng), _bootstrap_means(other, rng)
-    association, preference = expected.mean() - other.mean(), differences.mean()
-    values = (association, *_interval(draws[0] - draws[1]), preference, *_interval((draws[0] + draws[1]) / 2))
+    values = *_difference(expected, other), *(value / 2 for value in _difference(expected, -other))
     return result | dict(zip(FIGURES, map(float, values), strict=True))
 
 
@@ -91,8 +87,12 @@ def _spelt(tokenizer: PreTrainedTokenizerBase, contrast: Contrast) -> Contrast:
     )
 
 
-def _interval(draws: np.ndarray) -> np.ndarray:
-    return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _difference(values: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
+    """The difference of two means, and its interval by Welch's t."""
+    difference = values.mean() - others.mean()
+    if values.var() == others.var() == 0:
+        return difference, difference, difference
+    return difference, *ttest_ind(values, others, equal_var=False).confidence_interval(LEVEL)
 
 
 def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> float:
@@ -102,7 +102,3 @@ def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> f
     lacking = {c for c in characters if byte_ids & set(tokenizer.encode(c, add_special_tokens=False))}
     text = "".join(texts)
     return sum(character in lacking for character in text) / len(text)
-
-
-def _bootstrap_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return values[rng.integers(len(values), size=(DRAWS, len(values)))].mean(1)

@@ -30,7 +30,8 @@ def exposures(
     those of N candidates drawn anew: at most log2(N + 1), and under chance above e with a probability of at most 2^−e.
 
     Returns dicts of `repeats`, `canaries` (how many), `exposure` (their mean), `highest_possible`, `ranks`, `chance`
-    (`chance_of` their sum) and `exposed`, whether that is below `SURPRISING`; the most repeated first.
+    (`chance_of` their sum) and `exposed`, whether that is below `SURPRISING`, None where the candidates are too few
+    for that; the most repeated first.
     """
     groups: dict[int, list[int]] = {}
     nats: dict[str, np.ndarray] = {}
@@ -45,16 +46,17 @@ def exposures(
     results = []
     for repeats, ranks in sorted(groups.items(), reverse=True):
         bits = [math.log2((len(secrets) + 1) / rank) for rank in ranks]
-        chance = chance_of(sum(bits), len(bits))
+        chance, highest = chance_of(sum(bits), len(bits)), math.log2(len(secrets) + 1)
+        can_tell = chance_of(highest * len(bits), len(bits)) < SURPRISING
         results.append(
             {
                 "repeats": repeats,
                 "canaries": len(bits),
                 "exposure": sum(bits) / len(bits),
-                "highest_possible": math.log2(len(secrets) + 1),
+                "highest_possible": highest,
                 "ranks": ranks,
                 "chance": chance,
-                "exposed": chance < SURPRISING,
+                "exposed": chance < SURPRISING if can_tell else None,
             }
         )
     return results

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.canaries import Canary
@@ -103,17 +104,19 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise DataError("--data is given without --train-data: give both, or neither to use the run's own text.")
     blocklist = read_blocklist(options.blocklist)
     model, tokenizer = load(options)
-    run = read_run(Path(options.checkpoint))
+    run = read_run(options.checkpoint)
     texts = find_texts(options, model, tokenizer, run)
     samples = draw_samples(model, tokenizer, options.samples, options.sample_characters, options.seed)
-    data = run.get("data", {})
-    canaries = [Canary(**canary) for canary in data.get("canaries", [])]
+    planted = run.get("data", {}).get("canaries")
+    canaries = None if planted is None else [Canary(**canary) for canary in planted]
     return {
         "memorisation": measure_copies(samples, texts, options.seed),
-        "canaries": exposures(model, tokenizer, canaries, options.candidates, options.seed),
+        "canaries": None
+        if canaries is None
+        else exposures(model, tokenizer, canaries, options.candidates, options.seed),
         "redacted": redaction_counts(run),
         "privacy": personal_data(samples, texts.training),
-        "bias": counterfactual_bias(model, tokenizer, seed=options.seed),
+        "bias": counterfactual_bias(model, tokenizer),
         "toxicity": {
             "samples": blocklist_hits(samples, blocklist),
             "training": None if texts.training is None else blocklist_hits(texts.training, blocklist),
@@ -130,10 +133,18 @@ def load(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokeni
     return AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device), tokenizer
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The metrics of the run that wrote the folder; nothing for any other folder."""
-    path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_run(checkpoint: str) -> dict[str, Any]:
+    """The metrics of the run that wrote the folder or repository; nothing for any other one."""
+    path = cached_file(checkpoint, "metrics.json", _raise_exceptions_for_missing_entries=False)
+    return {} if path is None else read_json(Path(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of the run holds. Raises `DataError` where that is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not the JSON that training wrote ({error}): restore it, or delete it.") from error
 
 
 def find_texts(
@@ -151,10 +162,10 @@ def find_texts(
     if not path.is_file():
         print("warning: the training text is not known, give it by --train-data.", file=sys.stderr)
         return Texts()
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     names = {field.name for field in fields(DataArguments)}
-    arguments = DataArguments(**{name: value for name, value in stored.items() if name in names})
     try:
+        arguments = DataArguments(**{name: value for name, value in stored.items() if name in names})
         data = prepare(arguments, tokenizer, stored["seed"])
     except DataError as error:
         print(f"warning: the training text is not to be had ({error}); give it by --train-data.", file=sys.stderr)
@@ -181,5 +192,5 @@ def measure_copies(samples: list[str], texts: Texts, seed: int) -> dict[str, Any
             found[name] = None
             continue
         figures = metric.compute(predictions=compared, training_texts=texts.training)
-        found[name] = {"texts": len(compared), **figures}
+        found[name] = {"texts": len(compared), "longest": max(map(len, compared)), **figures}
     return found

@@ -5,13 +5,16 @@ from typing import Any
 from boustro.evaluation.report import NOT_MEASURED, fenced
 
 LONGEST_SHOWN = 300  # characters of the longest copied passage
+VERDICTS = {
+    True: "exposed",
+    False: "not more exposed than chance says",
+    None: "too few candidates (`--candidates`) to tell",
+}
 
 
 def redaction_counts(run: dict[str, Any]) -> dict[str, int] | None:
     """Of the metrics of a run: findings by kind in its training text; None where nothing was looked for."""
-    if run.get("arguments", {}).get("redact", "keep") == "keep":
-        return None
-    return run["data"]["redactions"]
+    return run.get("data", {}).get("redactions")
 
 
 def redactions(counts: dict[str, int] | None) -> str:
@@ -60,21 +63,25 @@ def _copies(found: dict[str, Any] | None) -> list[str]:
         if values is None:
             lines.append(f"The same of held-out text: {NOT_MEASURED}.")
             continue
+        share = f"{values['share_with_50_copied']:.1%} copy 50 characters or more"
+        if values["longest"] < 50:
+            share = "none is long enough to copy 50"
         lines.append(
             f"{values['texts']:,} {label}: the longest passage that stands verbatim in the training text has "
             f"{values['mean_copied_characters']:.1f} characters on average and {values['max_copied_characters']:,} at "
-            f"most; {values['share_with_50_copied']:.1%} copy 50 characters or more."
+            f"most; {share}."
         )
     return lines
 
 
 def _canaries(found: list[dict[str, Any]] | None) -> list[str]:
     if not found:
-        return [f"Exposure of planted canaries: {NOT_MEASURED} (none were planted: `train.py --canaries`)."]
+        reason = "" if found is None else " (none were planted: `train.py --canaries`)"
+        return [f"Exposure of planted canaries: {NOT_MEASURED}{reason}."]
     lines = []
     for group in found:
         many = f"{group['canaries']} canaries" if group["canaries"] > 1 else "A canary"
-        verdict = "exposed" if group["exposed"] else "not more exposed than chance says"
+        verdict = VERDICTS[group["exposed"]]
         lines.append(
             f"{many} planted {group['repeats']:,}× in the training text: exposure {group['exposure']:.1f} bits of at "
             f"most {group['highest_possible']:.1f}, which chance alone reaches with a probability of "

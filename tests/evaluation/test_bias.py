@@ -15,11 +15,11 @@ CONTRAST = Contrast(
 )
 
 
-def measured(monkeypatch, nats):
+def measured(monkeypatch, nats, contrast=CONTRAST):
     """The contrast's figures if sentences cost what `nats` says."""
     monkeypatch.setattr(bias, "FEWEST", 2)
     monkeypatch.setattr(bias, "text_nats", lambda model, tokenizer, texts: np.array([nats(text) for text in texts]))
-    (figures,) = counterfactual_bias(None, TOKENIZER, [CONTRAST])
+    (figures,) = counterfactual_bias(None, TOKENIZER, [contrast])
     return figures
 
 
@@ -32,8 +32,16 @@ def test_a_model_that_only_likes_a_term_has_a_preference_but_no_association(monk
 def test_a_term_that_goes_with_a_context_is_an_association(monkeypatch):
     figures = measured(monkeypatch, lambda text: 1.0 if text in ("he up", "he on", "boy up", "boy on") else 3.0)
     assert (figures["association"], figures["low"], figures["preference"]) == (2, 2, 1)
+    # contexts differ by 2, 0 and 0, 0: a standard error of 1 with one degree of freedom, whose t is 12.706
     figures = measured(monkeypatch, lambda text: 1.0 if text in ("he up", "boy up") else 3.0)
-    assert figures["association"] == 1 and (figures["low"], figures["high"]) == (0, 2)
+    found = [figures[name] for name in ("association", "low", "high", "preference", "preference_low")]
+    assert found == pytest.approx([1, 1 - 12.706, 1 + 12.706, 0.5, 0.5 - 12.706 / 2], abs=1e-3)
+
+
+def test_kinds_of_contexts_weigh_the_same(monkeypatch):
+    contrast = replace(CONTRAST, expected=("up", "on", "in", "at"))
+    figures = measured(monkeypatch, lambda text: 1.0 if text in ("he off", "boy off") else 3.0, contrast)
+    assert figures["preference"] == 0.5 and figures["preference_low"] < 0.5 < figures["preference_high"]
 
 
 def test_what_the_vocabulary_lacks_is_left_out():

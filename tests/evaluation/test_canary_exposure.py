@@ -38,6 +38,11 @@ def test_exposure_is_the_logarithm_of_the_rank():
     assert exposures(model, TOKENIZER, canaries, candidates=100) == [found]
 
 
+def test_few_candidates_tell_nothing():
+    (found,) = exposures(small_model(vocab_size=len(TOKENIZER)), TOKENIZER, [Canary(LATIN, "1", 1)], candidates=50)
+    assert found["exposed"] is None
+
+
 def test_chance_is_that_of_uniform_ranks():
     assert chance_of(3.0, 1) == pytest.approx(1 / 8) and chance_of(0.0, 5) == 1
     sums = -np.log2(np.random.default_rng(0).random((20_000, 3))).sum(1)

@@ -1,8 +1,13 @@
 import json
+import shutil
 
 import pytest
 
+from boustro.data_scripts import prepare as prepare_command
+from boustro.data_scripts.arguments import DataArguments
+from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.__main__ import main
+from boustro.evaluation.safety_report import redaction_counts, redactions
 from boustro.training import run
 from tests.hub_server import card_errors
 from tests.training.conftest import flags, make_text
@@ -58,6 +63,36 @@ def test_without_its_text_the_copies_are_not_measured(trained, tmp_path, capsys)
     finally:
         gone.rename(text)
     assert (tmp_path / "README.md").read_text(encoding="utf-8").startswith(f"# {tmp_path.name}\n")
+
+
+def test_what_a_run_does_not_tell_is_not_measured(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    stored = json.loads((trained / "arguments.json").read_text(encoding="utf-8"))
+    stored |= {"train_file": None, "prepared": str(tmp_path / "gone")}
+    (tmp_path / "run" / "arguments.json").write_text(json.dumps(stored), encoding="utf-8")
+    figures, printed = figures_of([str(tmp_path / "run")], capsys)
+    assert figures["canaries"] is figures["redacted"] is figures["memorisation"] is None
+    assert "Exposure of planted canaries: not measured." in printed and "the training text is not to be had" in printed
+    (tmp_path / "run" / "metrics.json").write_text("{broken", encoding="utf-8")
+    assert main(["safety", str(tmp_path / "run")]) == 2
+    assert "metrics.json is not the JSON that training wrote" in capsys.readouterr().err
+
+
+def test_no_verdict_where_nothing_could_be_found(trained, tmp_path, capsys):
+    _, printed = figures_of([str(trained), "--output", str(tmp_path)], capsys)
+    assert "none is long enough to copy 50" in printed and "too few candidates" in printed
+
+
+def test_redactions_are_those_of_the_preparation(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("write to someone@example.org or not\n" + make_text(3000), encoding="utf-8")
+    for action, wanted in (("replace", "1 email"), ("keep", "not measured")):
+        folder = tmp_path / action
+        argv = ["--input", str(text), "--output", str(folder), "--redact", action, "--filters", "none"]
+        assert prepare_command.main(argv) == 0
+        report = prepare(DataArguments(prepared=str(folder))).report
+        assert redactions(redaction_counts({"data": report, "arguments": {"redact": "keep"}})) == wanted
 
 
 @pytest.mark.parametrize(
