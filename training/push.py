@@ -16,7 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData, get_token
+from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
+    ModelCardData,
+    get_token,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser
@@ -125,30 +130,47 @@ class Repository:
     def open(cls, hub: HubArguments, folder: Path) -> "Repository":
         """Makes the repository and its branch if need be.
 
-        Raises `TrainingError` if the Hub cannot be reached, refuses, or holds files there that may not be added to.
+        Raises `TrainingError` if the Hub cannot be reached, refuses, lets the token read only, or holds files there
+        that may not be added to, and if the repository is public although a private one was asked for.
         """
         api, name = HfApi(token=hub.hub_token), hub_name(hub, folder)
         try:
             name = api.create_repo(name, private=hub.hub_private_repo, exist_ok=True).repo_id
-            files = cls._files(api, name, hub.hub_revision)
+            api.auth_check(name, write=True)  # of one that exists already, the line above says nothing
+            if hub.hub_private_repo:
+                cls._check_private(api, name)
+            cls._claim_branch(api, name, hub)
+        except TrainingError:
+            raise
         # whatever it is, from the network to the server's mind, the user needs one sentence
         except Exception as error:
             raise TrainingError(describe(error, name, api.endpoint)) from error
+        return cls(api, name, hub)
+
+    @staticmethod
+    def _check_private(api: HfApi, name: str) -> None:
+        if not api.model_info(name).private:
+            raise TrainingError(
+                f"--hub-private-repo: the repository {name} exists and is public: make it private in its settings, or "
+                "choose another name."
+            )
+
+    @staticmethod
+    def _claim_branch(api: HfApi, name: str, hub: HubArguments) -> None:
+        """Refuses a branch in use, unless it may be added to; makes a missing one."""
+        missing = False
+        try:
+            files = api.list_repo_files(name, revision=hub.hub_revision)
+        except RevisionNotFoundError:
+            missing, files = True, api.list_repo_files(name)  # it will be cut from main, with these files
+        files = [file for file in files if file != ".gitattributes"]
         if files and not hub.hub_exist_ok:
             raise TrainingError(
                 f"--hub-model-id: the repository {name} exists and holds {len(files)} files (such as {files[0]}): "
                 "choose another name, or push on top of them with --hub-exist-ok."
             )
-        return cls(api, name, hub)
-
-    @staticmethod
-    def _files(api: HfApi, name: str, revision: str | None) -> list[str]:
-        """The files on the branch; a missing one is made."""
-        try:
-            return [file for file in api.list_repo_files(name, revision=revision) if file != ".gitattributes"]
-        except RevisionNotFoundError:
-            api.create_branch(name, branch=revision)
-            return []
+        if missing:
+            api.create_branch(name, branch=hub.hub_revision)
 
     def push(self, folder: Path, message: str) -> str:
         """One commit of `published_files`; returns its address. The card's snippets then name the repository.

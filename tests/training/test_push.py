@@ -14,10 +14,11 @@ from safetensors.torch import load
 
 from boustro.training import push, run
 from tests.conftest import small_model
-from tests.hub_server import HubServer, card_errors
+from tests.hub_server import HubServer, Repository, card_errors
 from tests.training.conftest import flags, make_text
 
-TOKENS = {"token-of-anna": "anna", "token-of-bob": "bob"}
+READING = "reading-token-of-anna"
+TOKENS = {"token-of-anna": "anna", "token-of-bob": "bob", READING: "anna"}
 PROMPTS = ["the cat ", "", "你好 the"]
 USER, MARKER = "ottilie", "Nobody but the training text says zyxwvu tsrqp."
 
@@ -96,7 +97,7 @@ def in_process(source: str, *arguments: str, cwd: Path, env: dict[str, str]) -> 
 
 @pytest.fixture(scope="module")
 def hub():
-    with HubServer(TOKENS) as server:
+    with HubServer(TOKENS, readers=(READING,)) as server:
         yield server
 
 
@@ -211,6 +212,10 @@ def test_a_folder_is_pushed_again_by_a_command(anna, pushed, tmp_path, capsys):
     assert 'model_id = "anna/tiny"' in (folder / "README.md").read_text(encoding="utf-8")
     message = error_of(argv, capsys)
     assert "anna/mine-again exists and holds 22 files" in message and "--hub-exist-ok" in message
+    # a new branch is cut from main, with its files
+    message = error_of([*argv, "--hub-revision", "v2"], capsys)
+    assert "anna/mine-again exists and holds 22 files" in message
+    assert set(anna.repositories["anna/mine-again"].branches) == {"main"}
     assert push.main([*argv, "--hub-exist-ok", "--hub-revision", "v2"]) == 0
     assert set(anna.repositories["anna/mine-again"].branches) == {"main", "v2"}
 
@@ -229,6 +234,35 @@ def test_what_cannot_be_pushed_is_one_sentence(token, name, message, at_hub, pus
     argv = [str(pushed[0]), "--hub-model-id", name, *(["--hub-token", token] if token else [])]
     assert re.search(message, error_of(argv, capsys))
     assert name not in at_hub.repositories
+
+
+def refused_before_training(text_file: Path, output_dir: Path, capsys, **options) -> str:
+    """The error of a run that is to be pushed and ends before it touches its folder."""
+    assert run.main(flags(text_file, output_dir, push_to_hub=True, max_steps=2, **options)) == run.USER_ERROR
+    assert not output_dir.exists()
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_public_repository_is_not_taken_for_the_private_one_asked_for(anna, pushed, text_file, tmp_path, capsys):
+    anna.repositories["anna/open"] = Repository()
+    anna.repositories["anna/open"].commit("main", "initial commit", {".gitattributes": b""})
+    expected = "anna/open exists and is public: make it private in its settings, or choose another name."
+    argv = [str(pushed[0]), "--hub-model-id", "anna/open", "--hub-private-repo", "true"]
+    assert expected in error_of(argv, capsys)
+    options = {"hub_model_id": "anna/open", "hub_private_repo": True}
+    assert expected in refused_before_training(text_file, tmp_path / "run", capsys, **options)
+    assert list(anna.repositories["anna/open"].files()) == [".gitattributes"]
+    anna.repositories["anna/open"].private = True
+    assert push.main(argv) == 0
+
+
+def test_a_token_that_may_only_read_is_found_before_training(at_hub, pushed, text_file, tmp_path, monkeypatch, capsys):
+    options = {"hub_model_id": "anna/tiny", "hub_token": READING, "hub_exist_ok": True}
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+    message = refused_before_training(text_file, tmp_path / "run", capsys, **options)
+    assert "the token may not write to anna/tiny: give one with write access" in message
+    argv = [str(pushed[0]), "--hub-model-id", "anna/tiny", "--hub-token", READING, "--hub-exist-ok"]
+    assert "the token may not write to anna/tiny" in error_of(argv, capsys)
 
 
 def test_a_folder_without_a_model_is_refused(anna, tmp_path, capsys):
