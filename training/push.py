@@ -18,6 +18,7 @@ from typing import Any
 
 from huggingface_hub import (
     CommitOperationAdd,
+    CommitOperationDelete,
     HfApi,
     ModelCardData,
     get_token,
@@ -112,7 +113,12 @@ def hub_name(hub: HubArguments, folder: Path) -> str:
 
 def published_files(folder: Path) -> list[Path]:
     """The files of a model folder that a push uploads; all else stays here."""
-    return sorted(path for path in folder.iterdir() if path.name in PUBLISHED or SHARD.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if is_published(path.name))
+
+
+def is_published(name: str) -> bool:
+    """Whether a push uploads files of this name."""
+    return name in PUBLISHED or SHARD.fullmatch(name) is not None
 
 
 class Repository:
@@ -175,7 +181,8 @@ class Repository:
     def push(self, folder: Path, message: str) -> str:
         """One commit of `published_files`; returns its address. The card's snippets then name the repository.
 
-        Raises `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
+        What an earlier push left in the repository and the folder no longer has goes in the same commit. Raises
+        `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
         """
         self._wait()
         try:
@@ -212,8 +219,13 @@ class Repository:
         return [CommitOperationAdd(name, content) for name, content in contents.items()]
 
     def _commit(self, operations: list[CommitOperationAdd], message: str) -> str:
-        revision = self.hub.hub_revision
-        return str(self.api.create_commit(self.name, operations, commit_message=message, revision=revision).commit_url)
+        """Adds these files, and deletes those that an earlier push left: the weights, for example, that were in one
+        file and are in several now would be loaded in their place."""
+        revision, added = self.hub.hub_revision, {operation.path_in_repo for operation in operations}
+        present = self.api.list_repo_files(self.name, revision=revision)
+        stale = [CommitOperationDelete(name) for name in present if is_published(name) and name not in added]
+        commit = self.api.create_commit(self.name, [*operations, *stale], commit_message=message, revision=revision)
+        return str(commit.commit_url)
 
 
 def name_model(card: str, model_id: str) -> str:

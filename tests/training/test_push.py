@@ -3,15 +3,18 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 
+from boustro import BoustroForCausalLM
 from boustro.training import push, run
 from tests.conftest import small_model
 from tests.hub_server import HubServer, Repository, card_errors
@@ -263,6 +266,27 @@ def test_a_token_that_may_only_read_is_found_before_training(at_hub, pushed, tex
     assert "the token may not write to anna/tiny: give one with write access" in message
     argv = [str(pushed[0]), "--hub-model-id", "anna/tiny", "--hub-token", READING, "--hub-exist-ok"]
     assert "the token may not write to anna/tiny" in error_of(argv, capsys)
+
+
+def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path):
+    repository, folder, there = "anna/shards", tmp_path / "sharded", tmp_path / "there"
+    assert push.main([str(pushed[0]), "--hub-model-id", repository]) == 0
+    anna.repositories[repository].files()["notes.txt"] = b"not of this project"
+    model = BoustroForCausalLM.from_pretrained(pushed[0])
+    torch.nn.init.constant_(model.lm_head.weight, 0.5)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    shutil.copy(pushed[0] / "tokenizer.json", folder)
+    assert push.main([str(folder), "--hub-model-id", repository, "--hub-exist-ok"]) == 0
+    files = anna.repositories[repository].files()
+    assert set(files) == {".gitattributes", "notes.txt", *(path.name for path in folder.iterdir())}
+    assert "model.safetensors" not in files and "model-00001-of" in "".join(files)
+    there.mkdir()
+    for name, content in files.items():
+        (there / name).write_bytes(content)
+    loaded = BoustroForCausalLM.from_pretrained(there)
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    assert push.main([str(pushed[0]), "--hub-model-id", repository, "--hub-exist-ok"]) == 0
+    assert set(anna.repositories[repository].files()) == {".gitattributes", "notes.txt", *FILES, *CODE}
 
 
 def test_a_folder_without_a_model_is_refused(anna, tmp_path, capsys):
