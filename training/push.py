@@ -185,15 +185,21 @@ class Repository:
         `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
         """
         self._wait()
+        # during training something may have arrived before
+        command = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
+        again = f"push it again{', giving --hub-token as before,' if self.hub.hub_token else ''} with: {command}"
         try:
-            return self._commit(self._operations(folder), message)
+            operations = self._operations(folder)
+        except TrainingError as error:
+            raise TrainingError(
+                f"the push failed: {error} Mend or remove that file; the model is in {folder}, {again}"
+            ) from error
+        try:
+            return self._commit(operations, message)
         except Exception as error:
-            # during training something may have arrived before
-            again = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
-            token = ", giving --hub-token as before," if self.hub.hub_token else ""
             raise TrainingError(
                 f"the push failed: {describe(error, self.name, self.api.endpoint)} The model is complete in {folder}; "
-                f"push it again{token} with: {again}"
+                f"{again}"
             ) from error
 
     def push_unfinished(self, folder: Path, step: int, nats: float) -> None:
@@ -213,9 +219,11 @@ class Repository:
         self._under_way = None
 
     def _operations(self, folder: Path) -> list[CommitOperationAdd]:
-        contents = {path.name: path.read_bytes() for path in published_files(folder)}
+        """Raises `TrainingError`, which names the file, if one cannot be read."""
+        contents = {path.name: _read(path) for path in published_files(folder)}
         if "README.md" in contents:
-            contents["README.md"] = name_model(contents["README.md"].decode("utf-8"), self.name).encode()
+            card = _decode(folder / "README.md", contents["README.md"])
+            contents["README.md"] = name_model(card, self.name).encode()
         return [CommitOperationAdd(name, content) for name, content in contents.items()]
 
     def _commit(self, operations: list[CommitOperationAdd], message: str) -> str:
@@ -226,6 +234,20 @@ class Repository:
         stale = [CommitOperationDelete(name) for name in present if is_published(name) and name not in added]
         commit = self.api.create_commit(self.name, [*operations, *stale], commit_message=message, revision=revision)
         return str(commit.commit_url)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
 
 
 def name_model(card: str, model_id: str) -> str:

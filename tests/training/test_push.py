@@ -289,6 +289,21 @@ def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path
     assert set(anna.repositories[repository].files()) == {".gitattributes", "notes.txt", *FILES, *CODE}
 
 
+def test_a_file_that_cannot_be_read_is_named(anna, pushed, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    shutil.copytree(pushed[0], folder)
+    (folder / "alignment.png").mkdir()
+    message = error_of([str(folder), "--hub-model-id", "anna/unread"], capsys)
+    assert f"the push failed: {folder / 'alignment.png'} cannot be read: Is a directory. Mend or remove" in message
+    (folder / "alignment.png").rmdir()
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n\xe9")
+    again = message.split("python -m boustro.training.push ")[1].split()
+    message = error_of(again, capsys)
+    assert f"{folder / 'README.md'} is not UTF-8 text: unexpected end of data at byte 21. Mend or remove" in message
+    (folder / "README.md").unlink()
+    assert push.main(again) == 0
+
+
 def test_a_folder_without_a_model_is_refused(anna, tmp_path, capsys):
     assert "is no folder" in error_of([str(tmp_path / "nowhere")], capsys)
     assert "holds no config.json, model.safetensors, tokenizer.json" in error_of([str(tmp_path)], capsys)
