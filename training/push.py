@@ -20,7 +20,9 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    ModelCard,
     ModelCardData,
+    constants,
     get_token,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionNotFoundError
@@ -42,6 +44,13 @@ PUBLISHED = (
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+# fields of the card's head, and the options of train.py that fill them
+CARD_OPTIONS = {
+    "license": "--license",
+    "language": "--language",
+    "datasets": "--dataset-name",
+    "base_model": "--checkpoint",
+}
 # the line of the card's snippets that names the model
 CARD_MODEL = re.compile(r'^(model_id = ").*(")$', flags=re.M)
 
@@ -104,6 +113,28 @@ def check_target(hub: HubArguments, folder: Path) -> None:
             "pushing to the Hub needs a token, and none was found: log in with `hf auth login`, set HF_TOKEN, or give "
             "--hub-token."
         )
+
+
+def check_metadata(metadata: ModelCardData, name: str) -> None:
+    """Asks the Hub whether it takes a card with this head.
+
+    Raises `TrainingError`, which names the options that filled what is refused, and if the Hub cannot be reached.
+    """
+    try:
+        ModelCard(f"---\n{metadata.to_yaml()}\n---\n").validate()
+    except Exception as error:
+        if not is_refused_card(error):
+            raise TrainingError(describe(error, name, constants.ENDPOINT)) from error
+        reason = " ".join(str(error).removeprefix("- Error:").split())
+        fields = {field: metadata.get(field) for field in CARD_OPTIONS if f'"{field}' in reason}
+        given = [f"{CARD_OPTIONS[field]} {_words(value)!r}" for field, value in fields.items()]
+        raise TrainingError(
+            f"the Hub refuses a card with {' and '.join(given) or 'this head'} ({reason}): give what it knows."
+        ) from error
+
+
+def _words(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def hub_name(hub: HubArguments, folder: Path) -> str:
@@ -197,9 +228,10 @@ class Repository:
         try:
             return self._commit(operations, message)
         except Exception as error:
+            mend = f"mend the head of {folder / 'README.md'}, then " if is_refused_card(error) else ""
             raise TrainingError(
                 f"the push failed: {describe(error, self.name, self.api.endpoint)} The model is complete in {folder}; "
-                f"{again}"
+                f"{mend}{again}"
             ) from error
 
     def push_unfinished(self, folder: Path, step: int, nats: float) -> None:
@@ -263,6 +295,11 @@ def unfinished_card(name: str, step: int, nats: float) -> str:
         f"so far, after step {step}, with a bound of {nats:.4f} nats per character on the beginning of the validation "
         "text. The whole card comes with the finished model.\n"
     )
+
+
+def is_refused_card(error: BaseException) -> bool:
+    """Whether huggingface_hub says by this error that the Hub does not take the head of a card."""
+    return type(error) is ValueError  # not a subclass, such as that of an answer that is no JSON
 
 
 def describe(error: BaseException, name: str, endpoint: str) -> str:

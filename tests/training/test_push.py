@@ -268,6 +268,33 @@ def test_a_token_that_may_only_read_is_found_before_training(at_hub, pushed, tex
     assert "the token may not write to anna/tiny" in error_of(argv, capsys)
 
 
+@pytest.mark.parametrize(
+    ("options", "named", "reason"),
+    [
+        ({"license": "mine"}, "--license 'mine'", '"license" must be one of apache-2.0'),
+        ({"language": "Latin"}, "--language 'Latin'", '"language" must be ISO 639 codes'),
+    ],
+)
+def test_a_card_that_the_hub_refuses_is_found_before_training(
+    options, named, reason, anna, text_file, tmp_path, capsys
+):
+    message = refused_before_training(text_file, tmp_path / "run", capsys, hub_model_id="anna/odd", **options)
+    assert f"the Hub refuses a card with {named} ({reason}" in message and "Error:" not in message
+    assert "anna/odd" not in anna.repositories
+
+
+def test_a_refused_card_is_to_be_mended_in_its_file(anna, pushed, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    shutil.copytree(pushed[0], folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(card.replace("license: mit", "license: mine"), encoding="utf-8")
+    message = error_of([str(folder), "--hub-model-id", "anna/mended"], capsys)
+    assert '"license" must be one of' in message
+    assert f"mend the head of {folder / 'README.md'}, then push it again with: python -m" in message
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert push.main(message.split("python -m boustro.training.push ")[1].split()) == 0
+
+
 def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path):
     repository, folder, there = "anna/shards", tmp_path / "sharded", tmp_path / "there"
     assert push.main([str(pushed[0]), "--hub-model-id", repository]) == 0
