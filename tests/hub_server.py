@@ -55,13 +55,15 @@ class HubServer:
 
     Attributes:
         users: token → user, all of whom may write to their own namespace only.
+        readers: the tokens among them that may only read.
         repositories: user/name → `Repository`.
         blobs: LFS contents by their SHA-256.
         requests: "METHOD path" of each request, in order.
         broken: a route (regular expression on "METHOD path") that answers with error 500, as a server that goes down.
     """
 
-    def __init__(self, users: dict[str, str]):
+    def __init__(self, users: dict[str, str], readers: tuple[str, ...] = ()):
+        self.readers = readers
         self.users, self.repositories, self.blobs = users, {}, {}
         self.requests: list[str] = []
         self.broken: str | None = None
@@ -139,6 +141,7 @@ _ROUTES = (
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate"),
     ("GET", r"/api/whoami-v2", "whoami"),
+    ("GET", r"/api/models/([^/]+/[^/]+)/auth-check/write", "may_write"),
     ("POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", "branch"),
     ("POST", r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)", "preupload"),
     ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
@@ -211,12 +214,15 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(401, "Invalid username or password.")
         return self.hub.users.get(token)
 
+    def writes(self) -> bool:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.hub.readers
+
     def repository(self, name: str, write: bool = False) -> Repository:
         user, repository = self.user(), self.hub.repositories.get(name)
         mine = user is not None and name.startswith(f"{user}/")
         if repository is None or (repository.private and not mine):
             raise _Refused(401 if user is None else 404, "Repository not found", "RepoNotFound")
-        if write and not mine:
+        if write and not (mine and self.writes()):
             raise _Refused(403, "You don't have the rights to write to this repository")
         return repository
 
@@ -237,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         if user is None:
             raise _Refused(401, "Invalid username or password.")
         owner = wanted.get("organization") or user
-        if owner != user:
+        if owner != user or not self.writes():
             raise _Refused(403, f"You don't have the rights to create a model under the namespace {owner}")
         name = f"{owner}/{wanted['name']}"
         answer = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
@@ -252,7 +258,13 @@ class _Handler(BaseHTTPRequestHandler):
     def validate(self):
         errors = card_errors(json.loads(self.body)["content"])
         answer = {"errors": [{"message": error} for error in errors], "warnings": []}
+        if self.headers.get("Accept") == "text/plain":
+            answer = "\n".join(f"- Error: {error}" for error in errors).encode()
         self.answer(answer, 400 if errors else 200)
+
+    def may_write(self, name: str):
+        self.repository(name, write=True)
+        self.answer({})
 
     def branch(self, name: str, branch: str):
         repository = self.repository(name, write=True)

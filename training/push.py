@@ -16,7 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData, get_token
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    constants,
+    get_token,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser
@@ -36,6 +44,13 @@ PUBLISHED = (
 )
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+# fields of the card's head, and the options of train.py that fill them
+CARD_OPTIONS = {
+    "license": "--license",
+    "language": "--language",
+    "datasets": "--dataset-name",
+    "base_model": "--checkpoint",
+}
 # the line of the card's snippets that names the model
 CARD_MODEL = re.compile(r'^(model_id = ").*(")$', flags=re.M)
 
@@ -100,6 +115,28 @@ def check_target(hub: HubArguments, folder: Path) -> None:
         )
 
 
+def check_metadata(metadata: ModelCardData, name: str) -> None:
+    """Asks the Hub whether it takes a card with this head.
+
+    Raises `TrainingError`, which names the options that filled what is refused, and if the Hub cannot be reached.
+    """
+    try:
+        ModelCard(f"---\n{metadata.to_yaml()}\n---\n").validate()
+    except Exception as error:
+        if not is_refused_card(error):
+            raise TrainingError(describe(error, name, constants.ENDPOINT)) from error
+        reason = " ".join(str(error).removeprefix("- Error:").split())
+        fields = {field: metadata.get(field) for field in CARD_OPTIONS if f'"{field}' in reason}
+        given = [f"{CARD_OPTIONS[field]} {_words(value)!r}" for field, value in fields.items()]
+        raise TrainingError(
+            f"the Hub refuses a card with {' and '.join(given) or 'this head'} ({reason}): give what it knows."
+        ) from error
+
+
+def _words(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
+
+
 def hub_name(hub: HubArguments, folder: Path) -> str:
     """The repository's name as it was given, or that of the folder."""
     return hub.hub_model_id or folder.resolve().name
@@ -107,7 +144,12 @@ def hub_name(hub: HubArguments, folder: Path) -> str:
 
 def published_files(folder: Path) -> list[Path]:
     """The files of a model folder that a push uploads; all else stays here."""
-    return sorted(path for path in folder.iterdir() if path.name in PUBLISHED or SHARD.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if is_published(path.name))
+
+
+def is_published(name: str) -> bool:
+    """Whether a push uploads files of this name."""
+    return name in PUBLISHED or SHARD.fullmatch(name) is not None
 
 
 class Repository:
@@ -125,46 +167,71 @@ class Repository:
     def open(cls, hub: HubArguments, folder: Path) -> "Repository":
         """Makes the repository and its branch if need be.
 
-        Raises `TrainingError` if the Hub cannot be reached, refuses, or holds files there that may not be added to.
+        Raises `TrainingError` if the Hub cannot be reached, refuses, lets the token read only, or holds files there
+        that may not be added to, and if the repository is public although a private one was asked for.
         """
         api, name = HfApi(token=hub.hub_token), hub_name(hub, folder)
         try:
             name = api.create_repo(name, private=hub.hub_private_repo, exist_ok=True).repo_id
-            files = cls._files(api, name, hub.hub_revision)
+            api.auth_check(name, write=True)  # of one that exists already, the line above says nothing
+            if hub.hub_private_repo:
+                cls._check_private(api, name)
+            cls._claim_branch(api, name, hub)
+        except TrainingError:
+            raise
         # whatever it is, from the network to the server's mind, the user needs one sentence
         except Exception as error:
             raise TrainingError(describe(error, name, api.endpoint)) from error
+        return cls(api, name, hub)
+
+    @staticmethod
+    def _check_private(api: HfApi, name: str) -> None:
+        if not api.model_info(name).private:
+            raise TrainingError(
+                f"--hub-private-repo: the repository {name} exists and is public: make it private in its settings, or "
+                "choose another name."
+            )
+
+    @staticmethod
+    def _claim_branch(api: HfApi, name: str, hub: HubArguments) -> None:
+        """Refuses a branch in use, unless it may be added to; makes a missing one."""
+        missing = False
+        try:
+            files = api.list_repo_files(name, revision=hub.hub_revision)
+        except RevisionNotFoundError:
+            missing, files = True, api.list_repo_files(name)  # it will be cut from main, with these files
+        files = [file for file in files if file != ".gitattributes"]
         if files and not hub.hub_exist_ok:
             raise TrainingError(
                 f"--hub-model-id: the repository {name} exists and holds {len(files)} files (such as {files[0]}): "
                 "choose another name, or push on top of them with --hub-exist-ok."
             )
-        return cls(api, name, hub)
-
-    @staticmethod
-    def _files(api: HfApi, name: str, revision: str | None) -> list[str]:
-        """The files on the branch; a missing one is made."""
-        try:
-            return [file for file in api.list_repo_files(name, revision=revision) if file != ".gitattributes"]
-        except RevisionNotFoundError:
-            api.create_branch(name, branch=revision)
-            return []
+        if missing:
+            api.create_branch(name, branch=hub.hub_revision)
 
     def push(self, folder: Path, message: str) -> str:
         """One commit of `published_files`; returns its address. The card's snippets then name the repository.
 
-        Raises `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
+        What an earlier push left in the repository and the folder no longer has goes in the same commit. Raises
+        `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
         """
         self._wait()
+        # during training something may have arrived before
+        command = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
+        again = f"push it again{', giving --hub-token as before,' if self.hub.hub_token else ''} with: {command}"
         try:
-            return self._commit(self._operations(folder), message)
+            operations = self._operations(folder)
+        except TrainingError as error:
+            raise TrainingError(
+                f"the push failed: {error} Mend or remove that file; the model is in {folder}, {again}"
+            ) from error
+        try:
+            return self._commit(operations, message)
         except Exception as error:
-            # during training something may have arrived before
-            again = push_command(folder, replace(self.hub, hub_model_id=self.name, hub_exist_ok=True))
-            token = ", giving --hub-token as before," if self.hub.hub_token else ""
+            mend = f"mend the head of {folder / 'README.md'}, then " if is_refused_card(error) else ""
             raise TrainingError(
                 f"the push failed: {describe(error, self.name, self.api.endpoint)} The model is complete in {folder}; "
-                f"push it again{token} with: {again}"
+                f"{mend}{again}"
             ) from error
 
     def push_unfinished(self, folder: Path, step: int, nats: float) -> None:
@@ -184,14 +251,35 @@ class Repository:
         self._under_way = None
 
     def _operations(self, folder: Path) -> list[CommitOperationAdd]:
-        contents = {path.name: path.read_bytes() for path in published_files(folder)}
+        """Raises `TrainingError`, which names the file, if one cannot be read."""
+        contents = {path.name: _read(path) for path in published_files(folder)}
         if "README.md" in contents:
-            contents["README.md"] = name_model(contents["README.md"].decode("utf-8"), self.name).encode()
+            card = _decode(folder / "README.md", contents["README.md"])
+            contents["README.md"] = name_model(card, self.name).encode()
         return [CommitOperationAdd(name, content) for name, content in contents.items()]
 
     def _commit(self, operations: list[CommitOperationAdd], message: str) -> str:
-        revision = self.hub.hub_revision
-        return str(self.api.create_commit(self.name, operations, commit_message=message, revision=revision).commit_url)
+        """Adds these files, and deletes those that an earlier push left: the weights, for example, that were in one
+        file and are in several now would be loaded in their place."""
+        revision, added = self.hub.hub_revision, {operation.path_in_repo for operation in operations}
+        present = self.api.list_repo_files(self.name, revision=revision)
+        stale = [CommitOperationDelete(name) for name in present if is_published(name) and name not in added]
+        commit = self.api.create_commit(self.name, [*operations, *stale], commit_message=message, revision=revision)
+        return str(commit.commit_url)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TrainingError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
 
 
 def name_model(card: str, model_id: str) -> str:
@@ -207,6 +295,11 @@ def unfinished_card(name: str, step: int, nats: float) -> str:
         f"so far, after step {step}, with a bound of {nats:.4f} nats per character on the beginning of the validation "
         "text. The whole card comes with the finished model.\n"
     )
+
+
+def is_refused_card(error: BaseException) -> bool:
+    """Whether huggingface_hub says by this error that the Hub does not take the head of a card."""
+    return type(error) is ValueError  # not a subclass, such as that of an answer that is no JSON
 
 
 def describe(error: BaseException, name: str, endpoint: str) -> str:

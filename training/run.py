@@ -50,7 +50,7 @@ from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
-from boustro.training.push import Repository, check_target, push_command
+from boustro.training.push import Repository, check_metadata, check_target, hub_name, push_command
 
 logger = logging.get_logger(__name__)
 
@@ -87,7 +87,7 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     data, model = load_data_and_model(arguments, resume_from, accelerator)
     batches = build_batches(arguments, data, model.config)
     state = load_state(resume_from, output_dir, data.train)
-    repository = open_repository(arguments) if args.push_to_hub and accelerator.is_main_process else None
+    repository = open_repository(arguments, model.config) if args.push_to_hub and accelerator.is_main_process else None
     # only now, when nothing about data and options can go wrong any more, is the folder touched
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -147,10 +147,14 @@ def load_data_and_model(
     return data, model
 
 
-def open_repository(arguments: Arguments) -> Repository:
-    """The repository on the Hub to push to; when resuming it may be there already."""
+def open_repository(arguments: Arguments, config: BoustroConfig) -> Repository:
+    """The repository on the Hub to push to; when resuming it may be there already. The Hub is shown the head of the
+    card before, with zeros for what training will measure."""
+    output_dir = Path(arguments.train.output_dir)
+    figures = {"validation": {"bits_per_character": 0.0, "bits_per_byte": 0.0}, "model": config.to_dict()}
+    check_metadata(report.card_metadata(output_dir, arguments, figures), hub_name(arguments.hub, output_dir))
     hub = replace(arguments.hub, hub_exist_ok=arguments.hub.hub_exist_ok or arguments.train.resume)
-    return Repository.open(hub, Path(arguments.train.output_dir))
+    return Repository.open(hub, output_dir)
 
 
 def share(arguments: Arguments, repository: Repository | None) -> None:

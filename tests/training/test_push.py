@@ -3,21 +3,25 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 
+from boustro import BoustroForCausalLM
 from boustro.training import push, run
 from tests.conftest import small_model
-from tests.hub_server import HubServer, card_errors
+from tests.hub_server import HubServer, Repository, card_errors
 from tests.training.conftest import flags, make_text
 
-TOKENS = {"token-of-anna": "anna", "token-of-bob": "bob"}
+READING = "reading-token-of-anna"
+TOKENS = {"token-of-anna": "anna", "token-of-bob": "bob", READING: "anna"}
 PROMPTS = ["the cat ", "", "你好 the"]
 USER, MARKER = "ottilie", "Nobody but the training text says zyxwvu tsrqp."
 
@@ -96,7 +100,7 @@ def in_process(source: str, *arguments: str, cwd: Path, env: dict[str, str]) -> 
 
 @pytest.fixture(scope="module")
 def hub():
-    with HubServer(TOKENS) as server:
+    with HubServer(TOKENS, readers=(READING,)) as server:
         yield server
 
 
@@ -211,6 +215,10 @@ def test_a_folder_is_pushed_again_by_a_command(anna, pushed, tmp_path, capsys):
     assert 'model_id = "anna/tiny"' in (folder / "README.md").read_text(encoding="utf-8")
     message = error_of(argv, capsys)
     assert "anna/mine-again exists and holds 22 files" in message and "--hub-exist-ok" in message
+    # a new branch is cut from main, with its files
+    message = error_of([*argv, "--hub-revision", "v2"], capsys)
+    assert "anna/mine-again exists and holds 22 files" in message
+    assert set(anna.repositories["anna/mine-again"].branches) == {"main"}
     assert push.main([*argv, "--hub-exist-ok", "--hub-revision", "v2"]) == 0
     assert set(anna.repositories["anna/mine-again"].branches) == {"main", "v2"}
 
@@ -229,6 +237,98 @@ def test_what_cannot_be_pushed_is_one_sentence(token, name, message, at_hub, pus
     argv = [str(pushed[0]), "--hub-model-id", name, *(["--hub-token", token] if token else [])]
     assert re.search(message, error_of(argv, capsys))
     assert name not in at_hub.repositories
+
+
+def refused_before_training(text_file: Path, output_dir: Path, capsys, **options) -> str:
+    """The error of a run that is to be pushed and ends before it touches its folder."""
+    assert run.main(flags(text_file, output_dir, push_to_hub=True, max_steps=2, **options)) == run.USER_ERROR
+    assert not output_dir.exists()
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_public_repository_is_not_taken_for_the_private_one_asked_for(anna, pushed, text_file, tmp_path, capsys):
+    anna.repositories["anna/open"] = Repository()
+    anna.repositories["anna/open"].commit("main", "initial commit", {".gitattributes": b""})
+    expected = "anna/open exists and is public: make it private in its settings, or choose another name."
+    argv = [str(pushed[0]), "--hub-model-id", "anna/open", "--hub-private-repo", "true"]
+    assert expected in error_of(argv, capsys)
+    options = {"hub_model_id": "anna/open", "hub_private_repo": True}
+    assert expected in refused_before_training(text_file, tmp_path / "run", capsys, **options)
+    assert list(anna.repositories["anna/open"].files()) == [".gitattributes"]
+    anna.repositories["anna/open"].private = True
+    assert push.main(argv) == 0
+
+
+def test_a_token_that_may_only_read_is_found_before_training(at_hub, pushed, text_file, tmp_path, monkeypatch, capsys):
+    options = {"hub_model_id": "anna/tiny", "hub_token": READING, "hub_exist_ok": True}
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+    message = refused_before_training(text_file, tmp_path / "run", capsys, **options)
+    assert "the token may not write to anna/tiny: give one with write access" in message
+    argv = [str(pushed[0]), "--hub-model-id", "anna/tiny", "--hub-token", READING, "--hub-exist-ok"]
+    assert "the token may not write to anna/tiny" in error_of(argv, capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "reason"),
+    [
+        ({"license": "mine"}, "--license 'mine'", '"license" must be one of apache-2.0'),
+        ({"language": "Latin"}, "--language 'Latin'", '"language" must be ISO 639 codes'),
+    ],
+)
+def test_a_card_that_the_hub_refuses_is_found_before_training(
+    options, named, reason, anna, text_file, tmp_path, capsys
+):
+    message = refused_before_training(text_file, tmp_path / "run", capsys, hub_model_id="anna/odd", **options)
+    assert f"the Hub refuses a card with {named} ({reason}" in message and "Error:" not in message
+    assert "anna/odd" not in anna.repositories
+
+
+def test_a_refused_card_is_to_be_mended_in_its_file(anna, pushed, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    shutil.copytree(pushed[0], folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(card.replace("license: mit", "license: mine"), encoding="utf-8")
+    message = error_of([str(folder), "--hub-model-id", "anna/mended"], capsys)
+    assert '"license" must be one of' in message
+    assert f"mend the head of {folder / 'README.md'}, then push it again with: python -m" in message
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert push.main(message.split("python -m boustro.training.push ")[1].split()) == 0
+
+
+def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path):
+    repository, folder, there = "anna/shards", tmp_path / "sharded", tmp_path / "there"
+    assert push.main([str(pushed[0]), "--hub-model-id", repository]) == 0
+    anna.repositories[repository].files()["notes.txt"] = b"not of this project"
+    model = BoustroForCausalLM.from_pretrained(pushed[0])
+    torch.nn.init.constant_(model.lm_head.weight, 0.5)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    shutil.copy(pushed[0] / "tokenizer.json", folder)
+    assert push.main([str(folder), "--hub-model-id", repository, "--hub-exist-ok"]) == 0
+    files = anna.repositories[repository].files()
+    assert set(files) == {".gitattributes", "notes.txt", *(path.name for path in folder.iterdir())}
+    assert "model.safetensors" not in files and "model-00001-of" in "".join(files)
+    there.mkdir()
+    for name, content in files.items():
+        (there / name).write_bytes(content)
+    loaded = BoustroForCausalLM.from_pretrained(there)
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    assert push.main([str(pushed[0]), "--hub-model-id", repository, "--hub-exist-ok"]) == 0
+    assert set(anna.repositories[repository].files()) == {".gitattributes", "notes.txt", *FILES, *CODE}
+
+
+def test_a_file_that_cannot_be_read_is_named(anna, pushed, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    shutil.copytree(pushed[0], folder)
+    (folder / "alignment.png").mkdir()
+    message = error_of([str(folder), "--hub-model-id", "anna/unread"], capsys)
+    assert f"the push failed: {folder / 'alignment.png'} cannot be read: Is a directory. Mend or remove" in message
+    (folder / "alignment.png").rmdir()
+    (folder / "README.md").write_bytes(b"---\nlicense: mit\n---\n\xe9")
+    again = message.split("python -m boustro.training.push ")[1].split()
+    message = error_of(again, capsys)
+    assert f"{folder / 'README.md'} is not UTF-8 text: unexpected end of data at byte 21. Mend or remove" in message
+    (folder / "README.md").unlink()
+    assert push.main(again) == 0
 
 
 def test_a_folder_without_a_model_is_refused(anna, tmp_path, capsys):
