@@ -159,7 +159,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     subject = load(options)
     figures = {"input_mode": "documents" if subject.documents else "stream"} | measure_bound(subject)
     figures |= {"parameters": subject.model.num_parameters(), "latent_size": subject.model.config.latent_size}
-    figures["memory_mib"] = memory_of_use(options.checkpoint)
+    figures |= memory_of_use(options.checkpoint)
     figures["baselines"] = [measure_baseline(subject, checkpoint) for checkpoint in options.baseline]
     latent_figures, posteriors = measure_latent(subject)
     texts = reconstruct(

@@ -90,7 +90,7 @@ def _spelt(tokenizer: PreTrainedTokenizerBase, contrast: Contrast) -> Contrast:
 def _difference(values: np.ndarray, others: np.ndarray) -> tuple[float, float, float]:
     """The difference of two means, and its interval by Welch's t."""
     difference = values.mean() - others.mean()
-    if values.var() == others.var() == 0:
+    if np.ptp(values) == np.ptp(others) == 0:
         return difference, difference, difference
     return difference, *ttest_ind(values, others, equal_var=False).confidence_interval(LEVEL)
 

@@ -10,6 +10,8 @@ and, as its last line, one JSON object with the same figures, and puts the sente
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,21 @@ class Texts:
 
     training: list[str] | None = None
     held_out: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of the training that made the model.
+
+    Attributes:
+        canaries: that were planted in its text, or None.
+        redacted: findings by kind of what was redacted there, or None.
+        train_characters: of that text, or None.
+    """
+
+    canaries: list[Canary] | None = None
+    redacted: dict[str, int] | None = None
+    train_characters: int | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,14 +124,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     run = read_run(options.checkpoint)
     texts = find_texts(options, model, tokenizer, run)
     samples = draw_samples(model, tokenizer, options.samples, options.sample_characters, options.seed)
-    planted = run.get("data", {}).get("canaries")
-    canaries = None if planted is None else [Canary(**canary) for canary in planted]
     return {
         "memorisation": measure_copies(samples, texts, options.seed),
         "canaries": None
-        if canaries is None
-        else exposures(model, tokenizer, canaries, options.candidates, options.seed),
-        "redacted": redaction_counts(run),
+        if run.canaries is None
+        else exposures(model, tokenizer, run.canaries, options.candidates, options.seed),
+        "redacted": run.redacted,
         "privacy": personal_data(samples, texts.training),
         "bias": counterfactual_bias(model, tokenizer),
         "toxicity": {
@@ -133,22 +148,29 @@ def load(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokeni
     return AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device), tokenizer
 
 
-def read_run(checkpoint: str) -> dict[str, Any]:
-    """The metrics of the run that wrote the folder or repository; nothing for any other one."""
+def read_run(checkpoint: str) -> Run:
+    """What the folder or repository tells of its run. Raises `DataError` where training did not write that."""
     path = cached_file(checkpoint, "metrics.json", _raise_exceptions_for_missing_entries=False)
-    return {} if path is None else read_json(Path(path))
+    if path is None:
+        return Run()
+    with as_written(path):
+        metrics = json.loads(Path(path).read_text(encoding="utf-8"))
+        planted, redacted = metrics.get("data", {}).get("canaries"), redaction_counts(metrics)
+        canaries = None if planted is None else [Canary(**canary) for canary in planted]
+        return Run(canaries, None if redacted is None else dict(redacted), metrics.get("train_characters"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file of the run holds. Raises `DataError` where that is not JSON."""
+@contextmanager
+def as_written(path: str | Path) -> Iterator[None]:
+    """Raises `DataError` where a file of the run turns out to hold something else than training wrote."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not the JSON that training wrote ({error}): restore it, or delete it.") from error
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{path} is not what training wrote ({error}): restore it, or delete it.") from error
 
 
 def find_texts(
-    options: argparse.Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: dict[str, Any]
+    options: argparse.Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: Run
 ) -> Texts:
     """Training and held-out text: as given, else as the run prepared them; none, and a warning, if they are gone."""
     if options.train_data:
@@ -162,17 +184,18 @@ def find_texts(
     if not path.is_file():
         print("warning: the training text is not known, give it by --train-data.", file=sys.stderr)
         return Texts()
-    stored = read_json(path)
     names = {field.name for field in fields(DataArguments)}
+    with as_written(path):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        seed, chosen = stored["seed"], {name: value for name, value in stored.items() if name in names}
     try:
-        arguments = DataArguments(**{name: value for name, value in stored.items() if name in names})
-        data = prepare(arguments, tokenizer, stored["seed"])
+        data = prepare(DataArguments(**chosen), tokenizer, seed)
     except DataError as error:
         print(f"warning: the training text is not to be had ({error}); give it by --train-data.", file=sys.stderr)
         return Texts()
-    if data.train.characters != run.get("train_characters", data.train.characters):
+    if run.train_characters not in (None, data.train.characters):
         print(
-            f"warning: the training text has {data.train.characters:,} characters, it had {run['train_characters']:,} "
+            f"warning: the training text has {data.train.characters:,} characters, it had {run.train_characters:,} "
             "when the model was trained; give the right one by --train-data.",
             file=sys.stderr,
         )

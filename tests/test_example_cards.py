@@ -24,7 +24,7 @@ def test_the_card_is_valid_and_measured(card):
     for heading in ("## Evaluation on", "### Beside baselines", "### Reconstructions", "### Memorisation"):
         assert heading in text
     assert "planted 100× in the training text: exposure" in text and "gender, zh" in text
-    assert "edacted: not measured" not in text and "memory to load it" in text
+    assert "edacted: not measured" not in text and "peak memory of a process that loads it" in text
     assert not re.search(r"/(tmp|home|root|Users)/", text)
 
 

@@ -152,6 +152,11 @@ def is_published(name: str) -> bool:
     return name in PUBLISHED or SHARD.fullmatch(name) is not None
 
 
+def is_loaded(name: str) -> bool:
+    """Whether a file of this name holds weights or code, which a model is loaded from."""
+    return is_published(name) and (name.startswith("model") or name.endswith(".py"))
+
+
 class Repository:
     """A repository on the Hub that exists and may be written to; see `open`.
 
@@ -212,7 +217,7 @@ class Repository:
     def push(self, folder: Path, message: str) -> str:
         """One commit of `published_files`; returns its address. The card's snippets then name the repository.
 
-        What an earlier push left in the repository and the folder no longer has goes in the same commit. Raises
+        Weights and code in the repository that the folder does not have go in the same commit. Raises
         `TrainingError`, which says what went wrong and how to push again; the folder stays as it is.
         """
         self._wait()
@@ -259,11 +264,11 @@ class Repository:
         return [CommitOperationAdd(name, content) for name, content in contents.items()]
 
     def _commit(self, operations: list[CommitOperationAdd], message: str) -> str:
-        """Adds these files, and deletes those that an earlier push left: the weights, for example, that were in one
-        file and are in several now would be loaded in their place."""
+        """Adds these files, and deletes weights and code that they do not bring: weights that were in one file and are
+        in several now would be loaded in their place."""
         revision, added = self.hub.hub_revision, {operation.path_in_repo for operation in operations}
         present = self.api.list_repo_files(self.name, revision=revision)
-        stale = [CommitOperationDelete(name) for name in present if is_published(name) and name not in added]
+        stale = [CommitOperationDelete(name) for name in present if is_loaded(name) and name not in added]
         commit = self.api.create_commit(self.name, [*operations, *stale], commit_message=message, revision=revision)
         return str(commit.commit_url)
 

@@ -38,6 +38,11 @@ def test_a_term_that_goes_with_a_context_is_an_association(monkeypatch):
     assert found == pytest.approx([1, 1 - 12.706, 1 + 12.706, 0.5, 0.5 - 12.706 / 2], abs=1e-3)
 
 
+def test_contexts_that_are_all_alike_have_no_interval(recwarn):
+    assert bias._difference(np.full(3, 0.1), np.full(4, 0.3)) == pytest.approx((-0.2, -0.2, -0.2), abs=1e-15)
+    assert not recwarn
+
+
 def test_kinds_of_contexts_weigh_the_same(monkeypatch):
     contrast = replace(CONTRAST, expected=("up", "on", "in", "at"))
     figures = measured(monkeypatch, lambda text: 1.0 if text in ("he off", "boy off") else 3.0, contrast)

@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,10 +8,12 @@ from boustro import BoustroTokenizer
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.prepare import prepare_whole
+from boustro.evaluation import __main__ as evaluation_main
 from boustro.evaluation.__main__ import main
 from boustro.evaluation.scoring import score_cold_windows
 from tests.conftest import small_model
 
+MEMORY = {"libraries_mib": 400.0, "memory_mib": 450.0}
 TEXT = "the quick brown fox jumps over the lazy dog. 你好，世界。\n" * 12
 
 
@@ -24,6 +25,12 @@ def checkpoint(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch):
+    """Not measured by another process each time."""
+    monkeypatch.setattr(evaluation_main, "memory_of_use", lambda checkpoint: MEMORY)
 
 
 def corpus_of(checkpoint):
@@ -41,8 +48,6 @@ def test_command_prints_a_table_and_one_json_line(checkpoint, capsys):
     table = "\n".join(lines[:-1])
     assert f"{figures['nats_per_character']:.4f}" in table and f"{figures['cold_nats']:.4f}" in table
     assert "importance_nats" not in figures and figures["prior_loss_per_segment"] is not None
-    weights = (checkpoint / "model.safetensors").stat().st_size / 2**20
-    assert sys.platform != "linux" or weights / 2 < figures["memory_mib"] < 200
 
 
 def test_baselines_stand_beside_the_model(checkpoint, tmp_path, capsys):

@@ -74,9 +74,16 @@ def test_what_a_run_does_not_tell_is_not_measured(trained, tmp_path, capsys):
     figures, printed = figures_of([str(tmp_path / "run")], capsys)
     assert figures["canaries"] is figures["redacted"] is figures["memorisation"] is None
     assert "Exposure of planted canaries: not measured." in printed and "the training text is not to be had" in printed
-    (tmp_path / "run" / "metrics.json").write_text("{broken", encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "arguments.json"])
+@pytest.mark.parametrize("content", ["{broken", "[]", '{"data": {"canaries": [{"x": 1}]}}', '{"data": null}'])
+def test_files_that_training_did_not_write_are_named(name, content, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / name).write_text(content, encoding="utf-8")
     assert main(["safety", str(tmp_path / "run")]) == 2
-    assert "metrics.json is not the JSON that training wrote" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{name} is not what training wrote" in error and "Traceback" not in error
 
 
 def test_no_verdict_where_nothing_could_be_found(trained, tmp_path, capsys):

@@ -43,6 +43,12 @@ FILES = [
     *("tokenizer.json", "tokenizer_config.json", "training_curves.png"),
 ]
 
+SAFETY_PROCESS = """
+import sys
+from boustro.evaluation.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 # trains and pushes, then loads from the Hub with boustro installed, without remote code
 PUSHING_PROCESS = """
 import json, sys
@@ -203,6 +209,19 @@ def error_of(argv: list[str], capsys) -> str:
     return lines[-1]
 
 
+def test_the_safety_of_a_model_on_the_hub_is_measured_with_what_it_tells_of_its_run(hub, pushed, tmp_path):
+    argv = ["safety", "anna/tiny", "--samples", "2", "--sample-characters", "9", "--output", str(tmp_path / "out")]
+    env = hub.environment(tmp_path / "cache", token="token-of-anna")
+    done = in_process(SAFETY_PROCESS, *argv, cwd=tmp_path, env=env)
+    assert done.returncode == 0 and "none were planted" in done.stdout, done.stdout + done.stderr
+    files = hub.repositories["anna/tiny"].files()
+    metrics = files.pop("metrics.json")
+    env = hub.environment(tmp_path / "empty", token="token-of-anna")
+    done = in_process(SAFETY_PROCESS, *argv, cwd=tmp_path, env=env)
+    files["metrics.json"] = metrics
+    assert done.returncode == 0 and "canaries: not measured." in done.stdout, done.stdout + done.stderr
+
+
 def test_a_folder_is_pushed_again_by_a_command(anna, pushed, tmp_path, capsys):
     folder, _ = pushed
     argv = [str(folder), "--hub-model-id", "mine-again"]
@@ -295,7 +314,7 @@ def test_a_refused_card_is_to_be_mended_in_its_file(anna, pushed, tmp_path, caps
     assert push.main(message.split("python -m boustro.training.push ")[1].split()) == 0
 
 
-def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path):
+def test_weights_that_an_earlier_push_left_go_with_the_next_one(anna, pushed, tmp_path):
     repository, folder, there = "anna/shards", tmp_path / "sharded", tmp_path / "there"
     assert push.main([str(pushed[0]), "--hub-model-id", repository]) == 0
     anna.repositories[repository].files()["notes.txt"] = b"not of this project"
@@ -305,7 +324,8 @@ def test_what_an_earlier_push_left_goes_with_the_next_one(anna, pushed, tmp_path
     shutil.copy(pushed[0] / "tokenizer.json", folder)
     assert push.main([str(folder), "--hub-model-id", repository, "--hub-exist-ok"]) == 0
     files = anna.repositories[repository].files()
-    assert set(files) == {".gitattributes", "notes.txt", *(path.name for path in folder.iterdir())}
+    kept = {".gitattributes", "notes.txt", *(name for name in FILES if name != "model.safetensors")}  # a card, for one
+    assert set(files) == kept | {path.name for path in folder.iterdir()}
     assert "model.safetensors" not in files and "model-00001-of" in "".join(files)
     there.mkdir()
     for name, content in files.items():
