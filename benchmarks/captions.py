@@ -60,7 +60,7 @@ class SamePlace(nn.Module):
 
     def forward(self, query, memory, mask=None, distance=None):
         weights = (distance == 0).to(memory.dtype)
-        return weights @ memory, weights.expand(*memory.shape[:-1], memory.shape[-2])
+        return weights @ memory, weights.expand(*memory.shape[:-2], *weights.shape)
 
 
 def without_alignment(model: nn.Module) -> None:
