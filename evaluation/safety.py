@@ -126,9 +126,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     samples = draw_samples(model, tokenizer, options.samples, options.sample_characters, options.seed)
     return {
         "memorisation": measure_copies(samples, texts, options.seed),
-        "canaries": None
-        if run.canaries is None
-        else exposures(model, tokenizer, run.canaries, options.candidates, options.seed),
+        "canaries": run.canaries and exposures(model, tokenizer, run.canaries, options.candidates, options.seed),
         "redacted": run.redacted,
         "privacy": personal_data(samples, texts.training),
         "bias": counterfactual_bias(model, tokenizer),

@@ -181,8 +181,8 @@ class _LibraryCell:
 class _Cell:
     r"""
     An LSTM cell with one product, of inputs and state, for all gates. With `embedding` (V, E) it reads ids (B,), whose
-    share in the gates is looked up in a table (V, 4H). `hidden` is h (B, H); it moves on in place,
-    beside the inputs of the product.
+    share in the gates is looked up in a table (V, 4H). `hidden` is h (B, H); it moves on in place, beside
+    the inputs of the product.
 
     On a CPU a sigmoid takes a sixth of the time of a tanh, so tanh x = 1 − 2σ(−2x) is used: −2 is a factor of the
     candidate's weights, and c is kept as −2c, in float32 at least.
@@ -212,8 +212,8 @@ class _Cell:
         """h (B, H) after the character whose parts `inputs` are."""
         if self.table is None:
             if self.parts is None:
-                self.parts = self.factors.split([part.shape[1] for part in (*inputs, self.hidden)], 1)
-            for part, found in zip(self.parts, inputs, strict=False):
+                *self.parts, _ = self.factors.split([part.shape[1] for part in (*inputs, self.hidden)], 1)
+            for part, found in zip(self.parts, inputs, strict=True):
                 part.copy_(found)
             gates = self.product(self.factors)
         else:
