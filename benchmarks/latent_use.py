@@ -11,13 +11,15 @@ the target); `nats` is the bound per character. Sentences longer than the recipe
 length.
 
 Probe (left out with `--seeds 0`): IMDb and Yelp sentences of `--data`, 80 % to train and 20 % to test, stratified
-by file and label, one split a seed. A model is trained on the training sentences without their labels (and on the
-lines of `--pretrain`); then an L2 logistic regression is fitted on the posterior means (`latent_accuracy`), on
-log(1 + count) of every character (`count_accuracy`) and on both together (`both_accuracy`). Accuracies are shares
-of the test sentences; `probe_kl` is nats a segment on sentences held out of the training part.
+by file and label, one split a seed. A model is trained on the words of the training sentences (and of the lines of
+`--pretrain`), each a document, by `--probe-recipe`; it sees no label. A sentence is the average of the posterior means
+of its words. On these an L2 logistic regression is fitted (`latent_accuracy`), and so on log(1 + count) of every
+character (`count_accuracy`) and on both together (`both_accuracy`). Accuracies are shares of the test sentences;
+`probe_kl` is nats a word, on words held out of the training part.
 """
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,13 @@ from torch.nn import functional as F
 from benchmarks.common import Trained, device_flags, over_seeds, parser, print_json, print_table, train
 from boustro.data_scripts.cleaning import clean_text
 from boustro.data_scripts.encoding import CharacterEncoder, encode_corpus
+from boustro.data_scripts.segmentation import word_starts
 from boustro.evaluation.latents import posteriors_of
 from boustro.evaluation.reading import read_batch, split_batches
 from boustro.evaluation.reconstruction import reconstruct, reconstruction_figures
 from boustro.evaluation.scoring import evaluate_split
 
+PROBE_RECIPE = Path(__file__).parent / "probe.yaml"
 FILES = ("imdb_labelled.txt", "yelp_labelled.txt")
 TRAIN_SHARE = 0.8
 FOLDS = 5
@@ -42,7 +46,10 @@ STRENGTHS = [10.0**power for power in range(1, -5, -1)]  # of the L2 penalty, th
 def train_captions(options) -> dict[str, Trained]:
     """The models of both operating points."""
     training, validation = options.captions
-    flags = [*training_flags(options, seed=0), f"--train-file={training}", f"--validation-file={validation}"]
+    flags = [f"--config={options.recipe}", "--seed=0", *device_flags(options.device)]
+    flags += [f"--train-file={training}", f"--validation-file={validation}"]
+    limits = {"max-minutes": options.minutes, "epochs": options.epochs}
+    flags += [f"--{name}={limit}" for name, limit in limits.items() if limit is not None]
     return {
         "captions_high_kl": train([*flags, f"--kl-floor={options.kl_floor}", "--backward-horizon=0"]),
         "captions_recipe": train(flags),
@@ -68,10 +75,10 @@ def probe(options, seed: int) -> dict[str, float]:
     """Accuracies of the probe for the split and the model of one seed."""
     sentences, labels, files = load_sentences(options.data)
     training, test = split_sentences(2 * files + labels, seed)
-    run = train_on_sentences(options, [sentences[i] for i in training], seed)
+    run = train_on_words(options, [sentences[i] for i in training], seed)
     characters = sorted(set("".join(sentences[i] for i in training)))
     counts = [[sentence.count(character) for character in characters] for sentence in sentences]
-    features = {"latent": posterior_means(run, sentences), "count": torch.tensor(counts).double().log1p()}
+    features = {"latent": average_means(run, sentences), "count": torch.tensor(counts).double().log1p()}
     features["both"] = torch.cat(list(features.values()), 1)
     targets = torch.from_numpy(labels).double()
     figures = {}
@@ -105,29 +112,43 @@ def split_sentences(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(training), np.concatenate(test)
 
 
-def train_on_sentences(options, sentences: list[str], seed: int) -> Trained:
-    """A model of the sentences and of the lines of `--pretrain`."""
-    flags = training_flags(options, seed)
-    if options.probe_kl_floor is not None:
-        flags.append(f"--kl-floor={options.probe_kl_floor}")
+def words_of(text: str) -> list[str]:
+    """The words and marks of punctuation of a text."""
+    words = (text[start:end] for start, end in pairwise([*np.flatnonzero(word_starts(text)), len(text)]))
+    return [word for word in words if not word.isspace()]
+
+
+def train_on_words(options, sentences: list[str], seed: int) -> Trained:
+    """A model of the words of the sentences and of the lines of `--pretrain`; data preparation keeps one of each."""
+    texts = list(sentences)
+    if options.pretrain:
+        texts += Path(options.pretrain).read_text(encoding="utf-8").split("\n")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "sentences.txt"
-        file.write_text("\n".join(sentences) + "\n", encoding="utf-8")
-        files = [str(file), options.pretrain] if options.pretrain else [str(file)]
-        return train([*flags, "--train-file", *files])
+        file = Path(folder) / "words.txt"
+        file.write_text("\n".join(word for text in texts for word in words_of(text)) + "\n", encoding="utf-8")
+        flags = [f"--config={options.probe_recipe}", f"--seed={seed}", *device_flags(options.device)]
+        return train([*flags, f"--train-file={file}"])
+
+
+def average_means(run: Trained, sentences: list[str]) -> torch.Tensor:
+    """(N, Z) float64: the average of the posterior means of each sentence's words."""
+    words = [words_of(sentence) for sentence in sentences]
+    vocabulary = sorted({word for sentence in words for word in sentence})
+    index, means = {word: i for i, word in enumerate(vocabulary)}, posterior_means(run, vocabulary)
+    return torch.stack([means[[index[word] for word in sentence]].mean(0) for sentence in words])
 
 
 @torch.no_grad()
-def posterior_means(run: Trained, sentences: list[str]) -> torch.Tensor:
-    """(N, Z) float64: the posterior mean of each sentence, of a longer one the average over its pieces."""
+def posterior_means(run: Trained, texts: list[str]) -> torch.Tensor:
+    """(N, Z) float64: the posterior mean of each text, of one longer than a segment the average over its pieces."""
     length = run.model.config.segment_length
-    corpus = encode_corpus(Dataset.from_dict({"text": sentences}), CharacterEncoder(run.data.tokenizer))
+    corpus = encode_corpus(Dataset.from_dict({"text": texts}), CharacterEncoder(run.data.tokenizer))
     batches = enumerate(split_batches(run.model, corpus, None, length))
     parts = [posteriors_of(read_batch(run.model.model, batch, None, 0, index), batch).mean for index, batch in batches]
     pieces = torch.from_numpy(-(-(np.diff(corpus.offsets) + 1) // length))  # (N,), the end mark counted
-    sentence = torch.arange(len(sentences)).repeat_interleave(pieces)
+    text = torch.arange(len(texts)).repeat_interleave(pieces)
     means = torch.cat(parts)  # (pieces in all, Z)
-    return means.new_zeros(len(sentences), means.shape[1]).index_add(0, sentence, means) / pieces[:, None]
+    return means.new_zeros(len(texts), means.shape[1]).index_add(0, text, means) / pieces[:, None]
 
 
 def choose_strength(features: torch.Tensor, labels: torch.Tensor, seed: int) -> float:
@@ -169,26 +190,16 @@ def predict(features: torch.Tensor, labels: torch.Tensor, test: torch.Tensor, st
     return (test @ weight + intercept).detach()
 
 
-def training_flags(options, seed: int) -> list[str]:
-    """The options of train.py that all models share; without a limit the recipe's own holds."""
-    flags = [f"--config={options.recipe}", f"--seed={seed}", *device_flags(options.device)]
-    if options.minutes:
-        flags.append(f"--max-minutes={options.minutes}")
-    if options.epochs:
-        flags.append(f"--epochs={options.epochs}")
-    return flags
-
-
 def main() -> None:
     """Prints a row for every caption model and every split of the probe, then the JSON line."""
     arguments = parser("latent_use", __doc__, "the folder uci-sentiment", seeds=5)
     arguments.add_argument("--captions", nargs=2, metavar=("TRAIN", "VAL"), help="Text files, a sentence a line.")
-    arguments.add_argument("--pretrain", metavar="FILE", help="Further lines that the probe's models train on.")
-    arguments.add_argument("--recipe", default="documents", help="Recipe of all models.")
-    arguments.add_argument("--minutes", type=float, help="Training time of each model. Default: as the recipe says.")
+    arguments.add_argument("--pretrain", metavar="FILE", help="Further lines whose words the probe's models train on.")
+    arguments.add_argument("--probe-recipe", default=str(PROBE_RECIPE), help="Recipe of the probe's models.")
+    arguments.add_argument("--recipe", default="documents", help="Recipe of the models of captions.")
+    arguments.add_argument("--minutes", type=float, help="Training time of each. Default: as the recipe says.")
     arguments.add_argument("--epochs", type=float, help="Passes over the text. Default: as the recipe says.")
     arguments.add_argument("--kl-floor", type=float, default=30.0, help="Nats of the second operating point's floor.")
-    arguments.add_argument("--probe-kl-floor", type=float, help="Floor of the probe's models. Default: the recipe's.")
     options = arguments.parse_args()
     runs = train_captions(options) if options.captions else {}
     captions = {name: rewrite(run) | swap(run) for name, run in runs.items()}
