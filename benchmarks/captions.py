@@ -145,7 +145,7 @@ def ablate(options, seed: int) -> dict[str, dict]:
     """The whole model and what is left of it, each widened to the size of the whole."""
     flags = flags_of(options, seed)
     whole = train(flags)
-    runs = {"plain": plain_twins(flags, whole, options.plain_option)["equal_size"]}
+    runs = {"plain": plain_twins(flags, whole, options.plain_option, ("equal_size",))["equal_size"]}
     for name, alter in (("+ latent", without_backward), ("+ backward", without_alignment)):
         runs[name] = train([*flags, f"--hidden-size={widened(whole, alter)}"], alter)
     return {name: figures(run, options, seed) for name, run in {**runs, "+ alignment": whole}.items()}

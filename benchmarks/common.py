@@ -110,9 +110,11 @@ def parser(module: str, doc: str, data: str, seeds: int = 1) -> argparse.Argumen
     return options
 
 
-def plain_twins(flags: list[str], latent: Trained, options: list[str]) -> dict[str, Trained]:
+def plain_twins(
+    flags: list[str], latent: Trained, options: list[str], names: tuple[str, ...] = ("same_decoder", "equal_size")
+) -> dict[str, Trained]:
     r"""
-    The two plain LSTMs to compare a latent model with, trained on as many characters, with `options` of their own.
+    The plain LSTMs to compare a latent model with, trained on as many characters, with `options` of their own.
 
     `same_decoder`: context and generator LSTM of the same size, what the latent needs not counted (the comparison of
     the VAE literature). `equal_size`: as many parameters in all.
@@ -120,8 +122,9 @@ def plain_twins(flags: list[str], latent: Trained, options: list[str]) -> dict[s
     config = latent.model.config
     layers = config.num_context_layers + config.num_generator_layers
     size = plain_size(latent.model.num_parameters(), config.vocab_size, config.embedding_size, layers)
+    sizes = {"same_decoder": config.hidden_size, "equal_size": size}
     flags = [*flags, "--latent-size=0", f"--max-steps={latent.steps}", *options]
-    return {"same_decoder": train(flags), "equal_size": train([*flags, f"--hidden-size={size}"])}
+    return {name: train([*flags, f"--hidden-size={sizes[name]}"]) for name in names}
 
 
 def per_cent_above(value: float, baseline: float) -> float:
