@@ -114,7 +114,8 @@ def plain_twins(
     flags: list[str], latent: Trained, options: list[str], names: tuple[str, ...] = ("same_decoder", "equal_size")
 ) -> dict[str, Trained]:
     r"""
-    The plain LSTMs to compare a latent model with, trained on as many characters, with `options` of their own.
+    The plain LSTMs of these names to compare a latent model with, trained on as many characters, with `options` of
+    their own.
 
     `same_decoder`: context and generator LSTM of the same size, what the latent needs not counted (the comparison of
     the VAE literature). `equal_size`: as many parameters in all.

@@ -11,11 +11,11 @@ the target); `nats` is the bound per character. Sentences longer than the recipe
 length.
 
 Probe (left out with `--seeds 0`): IMDb and Yelp sentences of `--data`, 80 % to train and 20 % to test, stratified
-by file and label, one split a seed. A model is trained on the words of the training sentences (and of the lines of
-`--pretrain`), each a document, by `--probe-recipe`; it sees no label. A sentence is the average of the posterior means
-of its words. On these an L2 logistic regression is fitted (`latent_accuracy`), and so on log(1 + count) of every
-character (`count_accuracy`) and on both together (`both_accuracy`). Accuracies are shares of the test sentences;
-`probe_kl` is nats a word, on words held out of the training part.
+by file and label, one split a seed. A model (`benchmarks/probe.yaml`) is trained on the words of the training
+sentences and of the lines of `--pretrain`, each a document; it sees no label. A sentence is the average of the
+posterior means of its words. On these an L2 logistic regression is fitted (`latent_accuracy`), and so on
+log(1 + count) of every character (`count_accuracy`) and on both together (`both_accuracy`). Accuracies are shares of
+the test sentences; `probe_kl` is nats a word, on words held out of the training part.
 """
 
 import tempfile
@@ -126,7 +126,7 @@ def train_on_words(options, sentences: list[str], seed: int) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "words.txt"
         file.write_text("\n".join(word for text in texts for word in words_of(text)) + "\n", encoding="utf-8")
-        flags = [f"--config={options.probe_recipe}", f"--seed={seed}", *device_flags(options.device)]
+        flags = [f"--config={PROBE_RECIPE}", f"--seed={seed}", *device_flags(options.device)]
         return train([*flags, f"--train-file={file}"])
 
 
@@ -195,7 +195,6 @@ def main() -> None:
     arguments = parser("latent_use", __doc__, "the folder uci-sentiment", seeds=5)
     arguments.add_argument("--captions", nargs=2, metavar=("TRAIN", "VAL"), help="Text files, a sentence a line.")
     arguments.add_argument("--pretrain", metavar="FILE", help="Further lines whose words the probe's models train on.")
-    arguments.add_argument("--probe-recipe", default=str(PROBE_RECIPE), help="Recipe of the probe's models.")
     arguments.add_argument("--recipe", default="documents", help="Recipe of the models of captions.")
     arguments.add_argument("--minutes", type=float, help="Training time of each. Default: as the recipe says.")
     arguments.add_argument("--epochs", type=float, help="Passes over the text. Default: as the recipe says.")
