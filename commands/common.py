@@ -4,8 +4,9 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, TextIO
 
 import torch
@@ -56,7 +57,12 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
         raise DataError(f"{options.model} holds a model of type {config.model_type!r}, expected a boustro model.")
     # the tokenizer is plain data: loading it needs no code from the folder
     tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
+    try:
+        model = AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
+    except RuntimeError as error:
+        raise DataError(
+            f"{options.model}: config.json does not fit the weights: use the folder as it was saved."
+        ) from error
     torch.manual_seed(options.seed)
     model = model.to(options.device).eval()
     return int8(model) if options.dtype == "int8" else model, tokenizer
@@ -108,9 +114,11 @@ def output(options: argparse.Namespace) -> Iterator[TextIO]:
         yield sys.stdout
 
 
-def write(options: argparse.Namespace, results: Iterable[dict[str, Any]], line: str) -> None:
-    """Each result as a JSON object, or as `line`, a template for `str.format`; as soon as it is there."""
+def write(options: argparse.Namespace, results: Iterator[dict[str, Any]], line: str) -> None:
+    """Each result as a JSON object, or as `line`, a template for `str.format`; as soon as it is there. The file of
+    --output is opened when there is a first one."""
+    first = list(islice(results, 1))
     with output(options) as file:
-        for result in results:
+        for result in chain(first, results):
             text = json.dumps(result, ensure_ascii=False) if options.json else line.format(**result)
             print(text, file=file, flush=True)

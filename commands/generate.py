@@ -4,6 +4,7 @@ The defaults are those of the model's generation_config.json.
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from boustro.commands.common import (
     write,
 )
 from boustro.data_scripts.errors import DataError
+from boustro.tokenization_boustro import repair_surrogates
 
 SAMPLING = ("temperature", "top_k", "top_p", "latent_temperature")
 
@@ -42,13 +44,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes every text, the prompt included, or `{"prompt", "text"}`."""
+    if options.prompt is not None and (options.input or options.whole):
+        raise DataError("--prompt was given with --input or --whole, expected one of them: leave one out.")
+    for name in SAMPLING:
+        value = getattr(options, name)
+        if value is not None and not math.isfinite(value):
+            raise DataError(f"--{name.replace('_', '-')} is {value}, expected a finite number.")
     for name in ("max_new_tokens", "num_beams", "num_return_sequences"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise DataError(f"--{name.replace('_', '-')} is {value}, expected 1 or more.")
     if "" in (options.stop or []):
         raise DataError("--stop is empty, expected text after which to stop; leave the option out to stop nowhere.")
-    prompts = read_texts(options, keep_empty=True) if options.prompt is None else [options.prompt]
+    prompts = read_texts(options, keep_empty=True) if options.prompt is None else [repair_surrogates(options.prompt)]
     write(options, generated(options, prompts), "{text}")
 
 
@@ -56,7 +64,9 @@ def generated(options: argparse.Namespace, prompts: list[str]) -> Iterator[dict[
     """`prompt` and `text` of every new text."""
     model, tokenizer = load(options)
     settings = {name: getattr(options, name) for name in SAMPLING}
-    settings |= {"num_beams": options.num_beams, "latents_from": options.like, "stop_strings": options.stop}
+    like = None if options.like is None else repair_surrogates(options.like)
+    stop = None if options.stop is None else [repair_surrogates(text) for text in options.stop]
+    settings |= {"num_beams": options.num_beams, "latents_from": like, "stop_strings": stop}
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= {"num_return_sequences": options.num_return_sequences, "max_new_tokens": options.max_new_tokens}
     if options.greedy:

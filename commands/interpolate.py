@@ -6,6 +6,7 @@ from typing import Any
 
 from boustro.commands.common import add_model_options, add_output_options, batches, load, read_texts, write
 from boustro.data_scripts.errors import DataError
+from boustro.tokenization_boustro import repair_surrogates
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def read_pairs(options: argparse.Namespace) -> list[list[str]]:
             raise DataError(f"one text was given, {options.a!r}, expected two, or none to read pairs from the input.")
         if options.input:
             raise DataError("two texts and --input were both given, expected one of them.")
-        return [[options.a, options.b]]
+        return [[repair_surrogates(options.a), repair_surrogates(options.b)]]
     pairs = [line.split("\t") for line in read_texts(options)]
     for pair in pairs:
         if len(pair) != 2:

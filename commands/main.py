@@ -24,14 +24,17 @@ COMMANDS = (generate, reconstruct, interpolate, score, vectors, onnx)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after an error of the user's, printed as one sentence."""
+    """Returns the exit code: 0, 2 after an error of the user's, printed as one sentence, 130 if it was stopped."""
     options = parse(argv)
     try:
         options.run(options)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has had enough, as `head` has
         return 0
-    except (OSError, ValueError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except KeyboardInterrupt:
+        print("boustro: stopped.", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

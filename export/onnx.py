@@ -132,6 +132,9 @@ def export_onnx(model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, f
     model = copy.deepcopy(model).float().cpu().eval()
     written = [_export(folder / f"{name}.onnx", *graph) for name, graph in _graphs(model).items()]
     (folder / "boustro.json").write_text(json.dumps(_sizes(model), indent=2) + "\n", encoding="utf-8")
+    # the backend remembers the last call's padding and truncation
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     return [*written, folder / "boustro.json", folder / "tokenizer.json"]
 

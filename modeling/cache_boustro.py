@@ -46,6 +46,11 @@ class BoustroCache:
             self.plan, self.position, self.segment = plan.plan, plan.position, plan.segment
         self.seen_tokens += new_tokens
 
+    def become(self, other: "BoustroCache") -> "BoustroCache":
+        """Takes the state of another cache, which is given up; returns itself."""
+        vars(self).update(vars(other))
+        return self
+
     def apply(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "BoustroCache":
         """Replaces every tensor by `function(tensor)`, in place; returns itself."""
         for name, value in vars(self).items():

@@ -74,13 +74,16 @@ class WholeCharacters(LogitsProcessor):
         vocab_size: V.
         max_length: characters of prompt and new text together, or None for no limit.
         device: of the ids.
+        max_time: seconds from now after which no longer character is begun, so that all rows soon stand between
+            characters; or None for no limit.
     """
 
     supports_continuous_batching = False
 
-    def __init__(self, vocab_size: int, max_length: int | None, device: torch.device):
+    def __init__(self, vocab_size: int, max_length: int | None, device: torch.device, max_time: float | None = None):
         size = max(vocab_size, LAST_BYTE_ID + 1)
         self.max_length = max_length
+        self.clock = None if max_time is None else MaxTimeCriteria(max_time)
         bias = torch.full((len(TRANSITIONS), size), -torch.inf)
         bias[BETWEEN, :FIRST_BYTE_ID] = bias[BETWEEN, LAST_BYTE_ID + 1 :] = 0
         for state, ranges in enumerate(TRANSITIONS):
@@ -92,6 +95,8 @@ class WholeCharacters(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores (B, V) with −∞ for what cannot come next after input_ids (B, T)."""
         room = LONGEST if self.max_length is None else min(self.max_length - input_ids.shape[1], LONGEST)
+        if self.clock is not None and bool(self.clock(input_ids, scores)[0]):
+            room = min(room, 1)
         bias = self.biases[max(room, 0)]
         states = character_states(input_ids)
         if states is None:

@@ -336,12 +336,14 @@ def _clocks_are_uniform():
     return torch.equal(-clocks, _negative_clocks(clocks.shape, other))
 
 
+FIRST_ROOM = 2**16  # places for new characters at first: a limit far away costs no memory
+
+
 class _Text:
-    """The ids so far, in a buffer of the final length where that is known."""
+    """The ids so far, in a buffer that grows."""
 
     def __init__(self, ids, max_length):
-        length = ids.shape[1]
-        room = max(max_length - length, 1) if max_length is not None else length + 256
+        room = FIRST_ROOM if max_length is None else min(max(max_length - ids.shape[1], 1), FIRST_ROOM)
         self.buffer = torch.cat([ids, ids.new_zeros(len(ids), room)], 1)
         self.ids = ids
 

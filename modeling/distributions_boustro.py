@@ -63,6 +63,15 @@ class GaussianMixture:
         return self.means[component] + torch.exp(0.5 * self.log_variances[component]) * own
 
 
+def tempered(noise: torch.Tensor, temperature: float, mixture: bool) -> torch.Tensor:
+    """Noise (…, Z) times a temperature, as `GaussianMixture.sample` takes it. Of a mixture the first coordinate, which
+    chooses the component, is only scaled down: scaled up it would choose the unlikeliest ones alone."""
+    scaled = noise * temperature
+    if mixture and temperature > 1:
+        scaled = torch.cat([noise[..., :1], scaled[..., 1:]], -1)
+    return scaled
+
+
 def log_normal(x: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """log N(x; mean, exp(log_variance)) in nats, for each element."""
     return -0.5 * ((x - mean).square() * torch.exp(-log_variance) + log_variance + LOG_TWO_PI)

@@ -1,5 +1,6 @@
 """How `generate` treats latents: the posterior for the prompt's segments, the prior for every new one."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,9 @@ from transformers.utils import logging
 from .cache_boustro import BoustroCache
 from .characters_boustro import WholeCharacters, WholeCharactersTime
 from .decoding_boustro import CharacterStep, decode, shares_place
+from .distributions_boustro import tempered
 from .planning_boustro import IGNORE_INDEX, PlanInputs, check_latents
+from .segments_boustro import expand_index
 
 logger = logging.get_logger(__name__)
 
@@ -40,7 +43,7 @@ class BoustroGenerationMixin(GenerationMixin):
     - `latents_from`: a text, or a list of B, whose latents (posterior means) take that place: the new text is planned
       like that one. Needs the tokenizer as [`BoustroLatentsMixin.encode`] does;
     - `latent_temperature`: factor of the noise that latents are drawn with (`do_sample=True`): below 1 likelier
-      components of the prior and less spread, 0 the mean of the likeliest;
+      components of the prior and less spread, 0 the mean of the likeliest; above 1 more spread within components;
     - `return_latents`: with `return_dict_in_generate=True`, `latents` (B, K, Z) beside `sequences`: the z of every
       segment of a row, those of its prompt first. With greedy search and sampling.
 
@@ -48,7 +51,7 @@ class BoustroGenerationMixin(GenerationMixin):
     only a stopping criterion of the caller's own can cut one.
 
     All random numbers for latents are drawn before the first step, so that generation with and without the cache
-    plans alike.
+    plans alike; a segment's do not depend on how long the text may become.
     """
 
     @classmethod
@@ -60,36 +63,44 @@ class BoustroGenerationMixin(GenerationMixin):
         the arguments that steer the latents. Raises `ValueError` for what cannot be done, before anything is
         generated."""
         _refuse(kwargs)
+        _prefer_max_length(kwargs, args)
         name = "inputs" if inputs is not None else "input_ids"
         prompt = kwargs.pop("input_ids", None) if inputs is None else inputs
+        begun = _has_begun(kwargs.get("past_key_values"))
         if prompt is not None:
             _check_prompt(name, prompt)
-            if kwargs.get("past_key_values") is None:
+            _check_mask(kwargs.get("attention_mask"), prompt, begun)
+            if not begun:
                 prompt = self._pad_left(prompt, kwargs)
             inputs = prompt
+        elif kwargs.get("inputs_embeds") is not None and not begun:
+            kwargs["inputs_embeds"] = self._pad_left(kwargs["inputs_embeds"], kwargs)
         if return_latents:
             self._need_latents("return_latents")
             kwargs["return_latents"] = True
         if latents_from is not None:
             if kwargs.get("latents") is not None:
                 raise ValueError("latents and latents_from were both given, expected one of them.")
+            self._need_latents("latents_from")
             means = self.encode(latents_from, kwargs.get("tokenizer")).given()
             given = kwargs.get("inputs_embeds") if inputs is None else inputs
             rows = 1 if given is None else len(given)
+            if len(means) not in (1, rows):
+                raise ValueError(f"latents_from holds {len(means)} texts, expected 1, or {rows}: one for each prompt.")
             kwargs["latents"] = means.expand(rows, -1, -1) if len(means) == 1 else means
         return super().generate(inputs, *args, **kwargs)
 
-    def _pad_left(self, ids, options):
-        """The prompts with their padding moved to the left, where the last column is the last character of every row;
-        the mask in `options` moves along."""
+    def _pad_left(self, prompt, options):
+        """The prompts, ids (B, T) or embeddings (B, T, E), with their padding moved to the left, where the last column
+        is the last character of every row; the mask in `options` moves along."""
         mask, pad = options.get("attention_mask"), self.config.pad_token_id
-        if mask is None and pad is not None:
-            mask = (ids != pad).long()
-        if mask is None or mask.shape != ids.shape or bool((mask[:, 1:] >= mask[:, :-1]).all()):
-            return ids
+        if mask is None and pad is not None and prompt.dim() == 2:
+            mask = (prompt != pad).long()
+        if mask is None or mask.shape != prompt.shape[:2] or bool((mask[:, 1:] >= mask[:, :-1]).all()):
+            return prompt
         order = torch.argsort(mask.bool().long(), dim=1, stable=True)
         options["attention_mask"] = mask.gather(1, order)
-        return ids.gather(1, order.to(ids.device))
+        return prompt.gather(1, expand_index(order.to(prompt.device), prompt))
 
     def _get_logits_processor(self, generation_config, *args, **kwargs):
         """Those of transformers, after the one that keeps characters whole."""
@@ -97,7 +108,8 @@ class BoustroGenerationMixin(GenerationMixin):
         longest = generation_config.max_length
         if longest is not None and generation_config.forced_eos_token_id is not None:
             longest -= 1  # the last place is not the text's
-        return LogitsProcessorList([WholeCharacters(self.config.vocab_size, longest, self.device), *found])
+        whole = WholeCharacters(self.config.vocab_size, longest, self.device, generation_config.max_time)
+        return LogitsProcessorList([whole, *found])
 
     def _get_stopping_criteria(self, generation_config, *args, **kwargs):
         """Those of transformers, of which `max_time` waits for whole characters."""
@@ -110,7 +122,7 @@ class BoustroGenerationMixin(GenerationMixin):
     def _validate_model_kwargs(self, model_kwargs):
         """Our own argument is no argument of `forward`, for which transformers takes what it does not know."""
         temperature = model_kwargs.get("latent_temperature")
-        if temperature is not None and not (isinstance(temperature, int | float) and temperature >= 0):
+        if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise ValueError(f"latent_temperature is {temperature!r}, expected 0 or a positive number.")
         ours = ("latent_temperature", "return_latents")
         super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in ours})
@@ -124,13 +136,14 @@ class BoustroGenerationMixin(GenerationMixin):
             inputs_tensor, model_kwargs, model_input_name, generation_config
         )
         chunks = generation_config.use_cache is not False and generation_config.prefill_chunk_size is None
-        if chunks and inputs_tensor.shape[1] > PREFILL:
+        by_ids = model_input_name == "input_ids" and model_kwargs.get("inputs_embeds") is None
+        if chunks and by_ids and inputs_tensor.shape[1] > PREFILL:
             generation_config.prefill_chunk_size = PREFILL
         if self.config.latent_size == 0:
             return model_kwargs
         past = model_kwargs.get("past_key_values")
-        if model_input_name != "input_ids" or past is not None:
-            if model_kwargs.get("latents") is not None and past is not None and past.segment is not None:
+        if model_input_name != "input_ids" or _has_begun(past):
+            if model_kwargs.get("latents") is not None and _has_begun(past) and past.segment is not None:
                 model_kwargs.update(self._latents_after(past, model_kwargs["latents"]))
             return model_kwargs
         mask = model_kwargs.get("attention_mask")
@@ -195,21 +208,30 @@ class BoustroGenerationMixin(GenerationMixin):
         if model_kwargs.get("return_latents"):
             _check_return_latents(generation_config, model_kwargs)
         prompt_cache = model_kwargs.pop("prompt_cache", None)
-        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+        repeats = max(generation_config.num_beams, generation_config.num_return_sequences)
+        given = model_kwargs.get("past_key_values")
+        if _has_begun(given):
+            _check_rows(given, batch_size * repeats)
+        elif generation_config.use_cache is not False:
             cache = prompt_cache or BoustroCache()
-            repeats = max(generation_config.num_beams, generation_config.num_return_sequences)
             if repeats > 1:
                 cache.batch_repeat_interleave(repeats)
-            model_kwargs["past_key_values"] = cache
+            # an empty cache of the caller's is the one that is filled
+            model_kwargs["past_key_values"] = cache if given is None else given.become(cache)
         if generation_config.do_sample and self.config.latent_size > 0:
-            beams = generation_config.num_beams
-            rows = batch_size * max(beams, generation_config.num_return_sequences)
             prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
             segments = prompt + max_cache_length // self.config.segment_length + 2
-            noise = torch.randn(rows // beams, segments, self.config.latent_size, device=self.device)
-            # beams of a prompt plan alike, for they take each other's places
-            noise = noise.repeat_interleave(beams, 0)
-            model_kwargs["latent_noise"] = noise if temperature is None else noise * temperature
+            noise = self._latent_noise(batch_size * repeats, segments, generation_config.num_beams)
+            mixture = self.config.has_mixture_prior
+            model_kwargs["latent_noise"] = noise if temperature is None else tempered(noise, temperature, mixture)
+
+    def _latent_noise(self, rows, segments, beams):
+        """Standard normal draws (rows, segments, Z), alike for the beams of a prompt, which take each other's places.
+        The first ones do not depend on how many segments there are, and neither do the draws that follow."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
+        shape = (rows // beams, self.config.latent_size)
+        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(segments)], 1)
+        return noise.repeat_interleave(beams, 0).to(self.device)
 
     def _sample(
         self,
@@ -267,8 +289,7 @@ class BoustroGenerationMixin(GenerationMixin):
         # products into buffers of the weights' own type, which autocast leaves alone
         if torch.is_autocast_enabled(input_ids.device.type):
             return False
-        # the int8 layers of torch.ao.quantization keep their weights to themselves
-        if not all(isinstance(layer, nn.LSTM) for layer in self.model.context.layers):
+        if (self.training and self.config.dropout > 0) or not all(map(_computes_as_built, self.modules())):
             return False
         if generation_config.output_attentions or generation_config.output_hidden_states:
             return False
@@ -295,6 +316,57 @@ class BoustroGenerationMixin(GenerationMixin):
             starts = _segment_starts(attention_mask, prompt_lengths, self.config.segment_length)
             inputs["segment_starts"] = starts[:, -new:].to(self.device)
         return inputs
+
+
+def _computes_as_built(module):
+    """Whether a module's `forward` is what this package or torch wrote, with nothing hooked into it: quantised layers,
+    adapters, hooks and subclasses with a forward of their own are heard in the stock loop alone."""
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return False
+    return type(module).forward.__module__.startswith((f"{__package__}.", "torch.nn.modules."))
+
+
+def _prefer_max_length(options, positional):
+    """Where the caller says how long the whole text may be, the number of new characters in the model's own generation
+    config counts no more. `positional` are the arguments after `inputs`, the first of them a generation config."""
+    config = options.get("generation_config", positional[0] if positional else None)
+    own = config is not None and config.max_length is not None and config.max_new_tokens is None
+    if "max_new_tokens" not in options and (options.get("max_length") is not None or own):
+        options["max_new_tokens"] = None
+
+
+def _has_begun(cache):
+    """Whether a cache has read anything. Raises `ValueError` for one of another kind."""
+    if cache is not None and not isinstance(cache, BoustroCache):
+        raise ValueError(
+            f"past_key_values is a {type(cache).__name__}, expected the BoustroCache of an earlier call, an empty "
+            "BoustroCache(), or none: generate() makes its own."
+        )
+    return cache is not None and cache.get_seq_length() > 0
+
+
+def _check_rows(cache, rows):
+    """Raises `ValueError` unless a cache holds the state of so many rows."""
+    found = len(cache.context_state[0])
+    if found != rows:
+        raise ValueError(
+            f"past_key_values holds the state of {found} rows, expected {rows}: prompts times num_beams or "
+            "num_return_sequences; past_key_values.batch_repeat_interleave(n) repeats every row."
+        )
+
+
+def _check_mask(mask, ids, begun):
+    """Raises `ValueError` unless mask is None or has the shape of ids (B, T), or with a cache that of all the text."""
+    if mask is None:
+        return
+    if not isinstance(mask, torch.Tensor):
+        raise ValueError(f"attention_mask is a {type(mask).__name__}, expected a tensor of the shape of the prompts.")
+    longer = begun and mask.dim() == 2 and len(mask) == len(ids) and mask.shape[1] > ids.shape[1]
+    if mask.shape != ids.shape and not longer:
+        raise ValueError(
+            f"attention_mask has the shape {tuple(mask.shape)}, but the prompts have {tuple(ids.shape)}: expected 1 "
+            "or 0 for every id."
+        )
 
 
 def _check_prompt(name, ids):

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from transformers.utils import ModelOutput
 
 from .characters_boustro import continues_character
-from .distributions_boustro import log_normal
+from .distributions_boustro import log_normal, tempered
 from .objective_boustro import kl_to_prior, token_nll
 from .planning_boustro import IGNORE_INDEX, check_latents
 
@@ -141,8 +141,8 @@ class BoustroLatentsMixin:
         start = torch.full((count, 1), self.config.bos_token_id, device=self.device)
         with self._evaluating():
             prior = self.model(start, use_cache=False).prior
-        noise = torch.randn(count, 1, self.config.latent_size, device=self.device) * temperature
-        latents = prior.sample(noise)
+        noise = torch.randn(count, 1, self.config.latent_size, device=self.device)
+        latents = prior.sample(tempered(noise, temperature, self.config.has_mixture_prior))
         texts = self._write(latents, [self.config.segment_length] * count, tokenizer, options)
         return BoustroSamples(texts=texts, latents=latents)
 
@@ -306,6 +306,8 @@ class BoustroLatentsMixin:
         check_latents(latents, len(latents) if isinstance(latents, torch.Tensor) else 0, self.config.latent_size)
         if latents is None:
             raise ValueError(f"latents is None, expected a tensor (texts, segments, {self.config.latent_size}).")
+        if 0 in latents.shape:
+            raise ValueError(f"latents has the shape {tuple(latents.shape)}, expected a text and a segment or more.")
 
     def _need_latents(self, name):
         if self.config.latent_size == 0:
@@ -364,6 +366,10 @@ def _check_options(options):
             raise ValueError(
                 f"{name} was given, but the texts are written from latents alone: call generate() for it."
             )
+    if "max_length" in options:
+        raise ValueError(
+            f"max_length is {options['max_length']!r}, expected max_new_tokens: these texts have no prompt."
+        )
     for name, only in (("num_return_sequences", 1), ("return_dict_in_generate", False), ("return_latents", False)):
         if options.get(name, only) not in (only, None):
             raise ValueError(

@@ -240,6 +240,9 @@ class BoustroModel(BoustroPreTrainedModel):
         Raises `ValueError` for ids outside the vocabulary and for shapes that do not fit.
         """
         embeds = self._embed(input_ids, inputs_embeds)
+        _check_shapes(
+            embeds, attention_mask, target_ids=target_ids, word_starts=word_starts, segment_starts=segment_starts
+        )
         check_latents(latents, len(embeds), self.config.latent_size)
         check_segment_length(segment_length, self.config.segment_length, target_ids is not None)
         if use_cache is None:
@@ -333,6 +336,21 @@ class BoustroModel(BoustroPreTrainedModel):
         if input_ids.device.type == "cpu":
             _check_ids("input_ids", input_ids, self.config.vocab_size)
         return self.embedding(input_ids)
+
+
+def _check_shapes(embeds, attention_mask, **others):
+    """Raises `ValueError` unless the mask has a place for every position, with a cache for those before as well, and
+    the others have the shape of the call."""
+    batch, times = embeds.shape[:2]
+    mask = attention_mask
+    if mask is not None and (mask.dim() != 2 or len(mask) != batch or mask.shape[1] < times):
+        raise ValueError(
+            f"attention_mask has the shape {tuple(mask.shape)}, expected ({batch}, {times}), or with a cache as many "
+            "columns more as it has read."
+        )
+    for name, given in others.items():
+        if given is not None and given.shape != (batch, times):
+            raise ValueError(f"{name} has the shape {tuple(given.shape)}, expected ({batch}, {times}).")
 
 
 def _check_ids(name, ids, vocab_size):

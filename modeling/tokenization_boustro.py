@@ -24,7 +24,7 @@ FIRST_CHARACTER_ID = len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
 # A transcript: "user: Hello", a line a message. No special token marks a turn, so that any chat log is training data.
 CHAT_TEMPLATE = """\
 {% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}
-{%- if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"""
+{%- if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"""
 
 # Word-start codes: a token inside a word, at its start, or of which nothing is known.
 INSIDE, START, UNKNOWN = 0, 1, 2

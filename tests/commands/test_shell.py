@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from boustro import BoustroTokenizer
+from boustro.commands import common
 from boustro.commands.main import main
 from tests.conftest import small_model
 
@@ -135,6 +136,13 @@ def test_score_reads_and_writes_files(saved, shell, tmp_path):
         (["score", "{folder}", "--seed", str(2**63)], "a", "--seed is 9223372036854775808"),
         (["generate", "{folder}", "--latent-temperature", "-1"], "a", "latent_temperature is -1"),
         (["generate", "{folder}", "--prompt", "a", "--num-beams", "0"], "", "--num-beams is 0"),
+        (["generate", "{folder}", "--prompt", "a", "--input", "b"], "", "--prompt was given with --input or --whole"),
+        (
+            ["generate", "{folder}", "--prompt", "a", "--temperature", "inf"],
+            "",
+            "--temperature is inf, expected",
+        ),
+        (["generate", "{folder}", "--prompt", "a", "--temperature", "1e-40"], "", "A character has no probability"),
         (["vectors", "{folder}", "--output", "a", "--projector", "b"], "a", "expected one of them"),
     ],
 )
@@ -142,6 +150,38 @@ def test_what_cannot_be_done_is_said_in_a_sentence(saved, shell, arguments, text
     code, lines, err = shell(*(argument.format(folder=saved[0]) for argument in arguments), text=text)
     assert code == 2 and lines == []
     assert err.startswith("boustro: error: ") and message in err and len(err.splitlines()) == 1
+
+
+def test_an_error_leaves_the_output_of_before(shell, tmp_path):
+    target = tmp_path / "results.jsonl"
+    target.write_text("dear\n", encoding="utf-8")
+    assert shell("score", "nowhere", "--output", str(target), text="a")[0] == 2
+    assert target.read_text(encoding="utf-8") == "dear\n"
+
+
+def test_ctrl_c_is_no_traceback(saved, shell, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(common.AutoConfig, "from_pretrained", interrupted)
+    assert shell("score", saved[0], text="a") == (130, [], "boustro: stopped.\n")
+
+
+def test_bytes_that_are_no_text_are_replaced(saved, shell):
+    text = "a\udcff"  # how Python reads the byte 0xFF of a command line
+    _, lines, _ = shell("generate", saved[0], "--greedy", "--max-new-tokens", "3", "--prompt", text, "--like", text)
+    assert lines[0].startswith("a\ufffd")
+    code, lines, _ = shell("interpolate", saved[0], text, "anna", "--json")
+    assert code == 0 and json.loads(lines[0])["a"] == "a\ufffd"
+
+
+def test_weights_of_another_size_are_one_sentence(saved, shell, tmp_path):
+    for file in Path(saved[0]).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text()) | {"hidden_size": 20}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, _, err = shell("score", str(tmp_path), text="a")
+    assert code == 2 and "config.json does not fit the weights" in err and err.count("boustro: error") == 1
 
 
 def test_a_damaged_config_is_one_sentence(saved, shell, tmp_path):

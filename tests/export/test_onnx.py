@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from boustro import BoustroTokenizer
 from boustro.export.onnx import export_onnx
@@ -32,7 +33,9 @@ def exported(request, tmp_path_factory):
     model = small_model(vocab_size=len(tokenizer), **request.param)
     with torch.no_grad():
         model.lm_head.bias[:259] -= 20  # generate() bans bytes out of place, the example does not
+    tokenizer("ab", padding="max_length", max_length=12, truncation=True)  # what must not be exported
     export_onnx(model, tokenizer, folder)
+    assert len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode("ab").ids) == len(tokenizer("ab").input_ids)
     sessions = {path.stem: onnxruntime.InferenceSession(path) for path in folder.glob("*.onnx")}
     return model, tokenizer, folder, sessions
 

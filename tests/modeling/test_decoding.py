@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import TextIteratorStreamer
 
-from boustro import BoustroTokenizer, decoding_boustro, generation_boustro
+from boustro import BoustroForCausalLM, BoustroTokenizer, decoding_boustro, generation_boustro
 from boustro.cache_boustro import BoustroCache
 from boustro.decoding_boustro import LAYOUT_PAYS, CharacterStep, _draw
+from boustro.layers_boustro import LockedDropout
 from boustro.planning_boustro import PlanInputs
+from boustro.training.precision import has_bf16
 from tests.conftest import random_ids, small_model
 from tests.modeling.test_generation import uneven_prompts
 
@@ -126,6 +128,7 @@ def test_a_prompt_goes_once_through_the_context_lstm(model, arguments):
     assert read.count(17) == 1 and max(read) == 17
 
 
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
 def test_generation_works_under_autocast(model):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ids = model.generate(random_ids(2, 9), max_new_tokens=6, do_sample=True, pad_token_id=0)
@@ -187,6 +190,49 @@ def test_stop_strings_and_streamed_text(monkeypatch):
     thread.join()
     ids = run(model, batch.input_ids, batch.attention_mask, False, monkeypatch, **options)
     assert streamed == tokenizer.decode(ids[0, batch.input_ids.shape[1] :])
+
+
+class SingleMinded(BoustroForCausalLM):
+    """Always wants the id 5."""
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits[..., 5] = 1e4
+        return output
+
+
+def hooked(model):
+    model.lm_head.register_forward_hook(lambda module, inputs, output: -output)
+    return model
+
+
+def wrapped(model):
+    forward = model.lm_head.forward
+    model.lm_head.forward = lambda x: -forward(x)
+    return model
+
+
+def in_training_mode(model):
+    for module in model.modules():
+        if isinstance(module, LockedDropout):
+            module.rate = 0.5
+    model.config.dropout = 0.5
+    return model.train()
+
+
+def subclassed(model):
+    model.__class__ = SingleMinded
+    return model
+
+
+@pytest.mark.parametrize("change", [hooked, wrapped, in_training_mode, subclassed])
+def test_a_changed_model_is_heard(change, monkeypatch):
+    ids, mask = random_ids(2, 8), torch.ones(2, 8, dtype=torch.long)
+    options = {"max_new_tokens": 9, "do_sample": False, "pad_token_id": 0}
+    model, plain = change(small_model()), small_model().generate(ids, attention_mask=mask, **options)
+    torch.manual_seed(3)
+    found = model.generate(ids, attention_mask=mask, **options)
+    assert torch.equal(found, run(model, ids, mask, True, monkeypatch, **options)) and not torch.equal(found, plain)
 
 
 def test_what_the_fast_loop_cannot_do_goes_to_the_stock_loop(model):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from boustro.distributions_boustro import GaussianMixture
+from boustro.distributions_boustro import GaussianMixture, tempered
 
 
 def mixture(weights, means, deviation=0.1) -> GaussianMixture:
@@ -59,3 +59,17 @@ def test_extreme_noise_and_vanishing_weights_stay_finite():
     log_weights = torch.tensor([0.0, -200.0, -200.0]).expand(3, 3)
     noise = torch.tensor([[-40.0, 0.0], [40.0, 0.0], [0.0, 0.0]])
     assert GaussianMixture(log_weights, torch.zeros(3, 2), torch.zeros(3, 2)).sample(noise).isfinite().all()
+
+
+def test_a_high_temperature_spreads_and_draws_components_as_before():
+    weights = [0.5, 0.3, 0.15, 0.05]
+    prior = mixture(weights, [[0.0, 0.0], [100.0, 100.0], [200.0, 200.0], [300.0, 300.0]], deviation=1.0)
+    noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    prior.log_weights = prior.log_weights.expand(len(noise), -1)
+    draws = prior.sample(tempered(noise, 3.0, mixture=True))
+    component = (draws[:, 0] / 100).round()
+    shares = torch.bincount(component.long(), minlength=4) / len(draws)
+    torch.testing.assert_close(shares, torch.tensor(weights), atol=0.02, rtol=0)
+    assert (draws[:, 1] - 100 * component).std().item() == pytest.approx(3, abs=0.1)
+    assert torch.equal(tempered(noise, 0.5, mixture=True), 0.5 * noise)
+    assert torch.equal(tempered(noise, 3.0, mixture=False), 3 * noise)

@@ -5,9 +5,11 @@ import logging
 
 import pytest
 import torch
-from transformers import AutoTokenizer, TextStreamer
+from transformers import AutoTokenizer, DynamicCache, GenerationConfig, TextStreamer
 
 from boustro import BoustroTokenizer, generation_boustro
+from boustro.cache_boustro import BoustroCache
+from boustro.characters_boustro import FIRST_BYTE_ID
 from tests.conftest import random_ids, small_model
 from tests.modeling.test_generation import generate, uneven_prompts
 
@@ -156,14 +158,98 @@ def test_chat_messages_become_a_transcript(tmp_path):
         {"role": "user", "content": "?"},
     ]
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    assert text == "user: hi\nassistant: 你好\nuser: ?\nassistant:"
+    assert text == "user: hi\nassistant: 你好\nuser: ?\nassistant: "
     ids = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]
     assert tokenizer.decode(ids) == "user: hi\nassistant: 你好\nuser: ?\n"
 
 
-def test_a_time_limit_ends_a_text_early(model):
-    ids = random_ids(2, 6)
-    assert generate(model, ids, max_new_tokens=10_000, max_time=0.2).shape[1] < 10_006
+@pytest.mark.parametrize(("rows", "options"), [(16, {}), (3, {"num_beams": 3})])
+def test_a_time_limit_ends_texts_early_and_between_characters(rows, options):
+    tokenizer = BoustroTokenizer.train_from_iterator([""])
+    model = small_model(vocab_size=len(tokenizer))
+    model.lm_head.bias.data[FIRST_BYTE_ID + 0xE0 : FIRST_BYTE_ID + 0xF0] += 20  # nearly always begins a new character
+    found = generate(model, random_ids(rows, 6), max_new_tokens=4_000, max_time=0.2, do_sample=True, **options)
+    assert found.shape[1] < 3_000
+    assert all("\ufffd" not in text for text in tokenizer.batch_decode(found))
+
+
+def test_a_length_for_the_whole_text_takes_the_place_of_the_models_own_number_of_new_characters(model):
+    model.generation_config.max_new_tokens = 30
+    ids, options = random_ids(2, 6), {"pad_token_id": 0}
+    lengths = [
+        model.generate(ids, max_length=9, **options).shape[1],
+        model.generate(ids, generation_config=GenerationConfig(max_length=9, **options)).shape[1],
+        model.generate(ids, GenerationConfig(max_length=9, **options)).shape[1],
+        model.generate(ids, generation_config=GenerationConfig(max_length=9, max_new_tokens=4, **options)).shape[1],
+        model.generate(ids, max_length=9, max_new_tokens=4, **options).shape[1],
+        model.generate(ids, generation_config=GenerationConfig(temperature=0.9, do_sample=True, **options)).shape[1],
+    ]
+    assert lengths == [9, 9, 9, 10, 10, 36]
+
+
+@pytest.mark.parametrize("changes", [{}, {"latent_size": 0}])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_text_that_may_become_longer_begins_alike(changes, beams):
+    model, ids = small_model(**changes), random_ids(3, 6)
+    short, long = (
+        (torch.manual_seed(1), generate(model, ids, do_sample=True, max_new_tokens=new, max_length=None))[1]
+        for new in (12, 300)
+    )
+    assert torch.equal(long[:, :12], short)
+
+
+def test_an_empty_cache_is_filled_and_changes_nothing(model):
+    ids = random_ids(2, 8)
+    mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3])  # padded on the right
+    cache, options = BoustroCache(), {"max_new_tokens": 7, "pad_token_id": 0, "do_sample": False}
+    wanted = model.generate(ids, attention_mask=mask, **options)
+    found = model.generate(ids, attention_mask=mask, past_key_values=cache, **options)
+    assert torch.equal(found, wanted)
+    assert cache.get_seq_length() == found.shape[1] - 1
+
+
+def test_a_cache_that_does_not_fit_is_refused_in_a_sentence(model):
+    ids, options = random_ids(2, 8), {"max_new_tokens": 3, "pad_token_id": 0}
+    with pytest.raises(ValueError, match="past_key_values is a DynamicCache, expected the BoustroCache"):
+        model.generate(ids, past_key_values=DynamicCache(), **options)
+    first = model.generate(ids, return_dict_in_generate=True, **options)
+    with pytest.raises(ValueError, match=r"holds the state of 2 rows, expected 6: .*repeat_interleave"):
+        model.generate(first.sequences, past_key_values=first.past_key_values, num_beams=3, **options)
+
+
+def test_embeddings_padded_on_the_right_are_those_padded_on_the_left(model):
+    ids = random_ids(2, 8)
+    mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3])
+    order = torch.argsort(mask, dim=1, stable=True)
+    options = {"max_new_tokens": 6, "pad_token_id": 0, "do_sample": False}
+    embeds = model.get_input_embeddings()(ids)
+    right = model.generate(inputs_embeds=embeds, attention_mask=mask, **options)
+    left = model.generate(
+        inputs_embeds=embeds[torch.arange(2)[:, None], order], attention_mask=mask.sort()[0], **options
+    )
+    assert torch.equal(right, left)
+
+
+def test_embeddings_beside_ids_are_read_once(model, monkeypatch):
+    ids = random_ids(2, 30)
+    embeds, options = model.get_input_embeddings()(ids), {"max_new_tokens": 2, "pad_token_id": 0}
+    monkeypatch.setattr(generation_boustro, "PREFILL", 10)
+    found = model.generate(ids, inputs_embeds=embeds, return_dict_in_generate=True, **options)
+    assert found.past_key_values.get_seq_length() == 31
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (1, 8), (2, 9), (8,)])
+def test_a_mask_of_another_shape_is_refused_in_a_sentence(model, shape):
+    ids, mask = random_ids(2, 8), torch.ones(shape, dtype=torch.long)
+    mask[..., 0] = 0
+    with pytest.raises(ValueError, match="attention_mask has the shape"):
+        model.generate(ids, attention_mask=mask, max_new_tokens=2, pad_token_id=0)
+    if shape != (2, 9):
+        with pytest.raises(ValueError, match=r"attention_mask has the shape .* expected \(2, 8\)"):
+            model(ids, attention_mask=mask)
+    for name in ("target_ids", "word_starts"):
+        with pytest.raises(ValueError, match=f"{name} has the shape"):
+            model(ids, **{"target_ids": ids, name: torch.zeros(shape, dtype=torch.long)})
 
 
 def test_sampled_beams_and_forced_ids_are_those_of_the_stock_loop(model):
