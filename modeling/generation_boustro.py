@@ -19,6 +19,7 @@ from .segments_boustro import expand_index
 
 logger = logging.get_logger(__name__)
 
+NOISE_BLOCK = 32  # segments whose noise is drawn at a time
 PREFILL = 4096  # characters of a prompt that are read at a time: the memory of a longer one does not grow with it
 
 
@@ -229,8 +230,13 @@ class BoustroGenerationMixin(GenerationMixin):
         """Standard normal draws (rows, segments, Z), alike for the beams of a prompt, which take each other's places.
         The first ones do not depend on how many segments there are, and neither do the draws that follow."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
-        shape = (rows // beams, self.config.latent_size)
-        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(segments)], 1)
+        shape = (
+            NOISE_BLOCK,
+            rows // beams,
+            self.config.latent_size,
+        )  # whole blocks: how many are cut off is no matter
+        blocks = [torch.randn(shape, generator=generator) for _ in range(-(-segments // NOISE_BLOCK))]
+        noise = torch.cat(blocks)[:segments].transpose(0, 1)
         return noise.repeat_interleave(beams, 0).to(self.device)
 
     def _sample(
