@@ -32,8 +32,8 @@ _UNSPACED = r"\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\
 _ZERO_WIDTH_SPACES = re.compile(rf"(?<![{_UNSPACED}])\u200b+|\u200b+(?![{_UNSPACED}\u200b])")
 _HAN = r"[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 _HAN_SIDE = rf"(?:{_HAN}|[\u3001\u3002\u3008-\u3011\uff01-\uff0f\uff1a-\uff1f\u2018\u2019\u201c\u201d])"
-_SPACE_IN_HAN = re.compile(rf"(?<={_HAN})[ \t]+(?={_HAN_SIDE})|(?<={_HAN_SIDE})[ \t]+(?={_HAN})")
-_SPACES_AT_LINE_END = re.compile(r"[^\S\n]+$", re.MULTILINE)
+_SPACE_IN_HAN = re.compile(rf"(?<={_HAN})[^\S\n]+(?={_HAN_SIDE})|(?<={_HAN_SIDE})[^\S\n]+(?={_HAN})")
+_SPACES_AT_LINE_END = re.compile(r"(?<![^\S\n])[^\S\n]++$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 _WIDE_SPACES = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f]")
 _FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(94)}
@@ -48,10 +48,10 @@ class Cleaning:
 
     Attributes:
         fix_mojibake: text decoded in the wrong encoding is put right (ftfy), a line at a time.
+        unescape_entities: HTML entities become characters.
         unify_line_ends: CR LF and CR become LF.
         remove_controls: control and invisible characters go, but not joiners and variation selectors; form feeds and
             other separators become line ends or a blank, and zero-width spaces stay in Thai, Lao, Burmese and Khmer.
-        unescape_entities: HTML entities become characters.
         strip_markup: tags, comments, scripts and styles go (see `markup`); tags of blocks leave a line end.
         han_script: "simplified" or "traditional" converts Han text (OpenCC, extra `data`).
         width: "letters" makes full-width letters and digits ASCII, "all" punctuation and the wide space too.
@@ -61,9 +61,9 @@ class Cleaning:
     """
 
     fix_mojibake: bool = True
+    unescape_entities: bool = False
     unify_line_ends: bool = True
     remove_controls: bool = True
-    unescape_entities: bool = False
     strip_markup: bool = False
     han_script: Literal["keep", "simplified", "traditional"] = "keep"
     width: Literal["keep", "letters", "all"] = "keep"
@@ -75,9 +75,9 @@ class Cleaning:
         """The rules that run, by name."""
         rules = {
             "fix_mojibake": _fix_mojibake if self.fix_mojibake else None,
+            "unescape_entities": html.unescape if self.unescape_entities else None,
             "unify_line_ends": _unify_line_ends if self.unify_line_ends else None,
             "remove_controls": _remove_controls if self.remove_controls else None,
-            "unescape_entities": html.unescape if self.unescape_entities else None,
             "strip_markup": strip_markup if self.strip_markup else None,
             "han_script": None if self.han_script == "keep" else opencc_converter(_OPENCC[self.han_script]),
             "width": None if self.width == "keep" else lambda text: text.translate(_WIDTHS[self.width]),

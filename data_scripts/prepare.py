@@ -5,7 +5,7 @@
     python -m boustro.data_scripts.prepare --input book.txt --output prepared/ --verbatim
     python -m boustro.data_scripts.prepare --config preparation.yaml --num-proc 8
     python -m boustro.data_scripts.prepare --help
-    python train.py --prepared prepared/ --output-dir runs/mine
+    python train.py --prepared prepared/ --output-dir runs/mine   # --config documents for --input-mode documents
 
 The command reads rows as paragraphs, drops rows by the rules of quality, near copies too, and puts placeholders for
 personal data; `--filters none`, `--no-near-duplicates` and `--redact keep` switch that off. Stopped, it goes on where
@@ -194,7 +194,9 @@ def write_prepared(command: CommandArguments, args: DataArguments) -> str:
             f"{folder} cannot be written ({error}). Finished shards are kept in {folder / 'work'}: free space and "
             "run the same command again."
         ) from error
-    return f"{card_section(report)}\n\nwritten: {folder} (report.md); train with: python train.py --prepared {folder}"
+    recipe = "--config documents " if args.input_mode == "documents" else ""
+    command = f"python train.py {recipe}--prepared {folder}"
+    return f"{card_section(report)}\n\nwritten: {folder} (report.md); train with: {command}"
 
 
 def dataset_card(report: dict, name: str) -> str:
@@ -251,7 +253,9 @@ def _changed_options(command: CommandArguments, args: DataArguments) -> dict:
         if option.name not in hidden and getattr(args, option.name) != getattr(plain, option.name)
     }
     changed |= {"tokenizer": command.tokenizer} if command.tokenizer else {}
-    for name in ("validation_file", "blocklist", "tokenizer"):  # not where they lie on this machine
+    for name in ("validation_file", "blocklist", "tokenizer", "dataset_name"):  # not where they lie on this machine
+        if name == "dataset_name" and not Path(changed.get(name) or "").exists():
+            continue  # a name on the Hub
         if isinstance(changed.get(name), str):
             changed[name] = Path(changed[name]).name
         elif name in changed:

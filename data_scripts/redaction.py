@@ -34,13 +34,16 @@ from detect_secrets.plugins.twilio import TwilioKeyDetector
 # Where two findings overlap, the one whose kind stands first here is kept.
 KINDS = ("url_credentials", "secret", "email", "id_card", "bank_card", "ip", "phone")
 
+_MAILBOX = (
+    r"A-Za-z0-9_%+\-\u00c0-\u024f\u0370-\u03ff\u0400-\u04ff"  # of the letters Latin, Greek and Cyrillic ones, not Han
+)
 _EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-]+(?:\.[A-Za-z0-9_%+-]+)*"
+    rf"(?<![{_MAILBOX}.])(?!git@[\w.-]+:)[{_MAILBOX}]+(?:\.[{_MAILBOX}]+)*"
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+(?!(?:png|jpe?g|gif|svg|webp|css|js)\b)[A-Za-z]{2,24}"
     r"(?![A-Za-z0-9])"
 )
 # The last @ before the host ends a password, if what stands between two of them is ASCII without a comma or the like.
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#<>\"']+:[^\s/@?#<>\"']+(?:@[A-Za-z0-9_.~!$&*+=%:-]+)*(?=@)")
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#<>\"']*:[^\s/@?#<>\"']+(?:@[A-Za-z0-9_.~!$&*+=%:-]+)*(?=@)")
 _DIGITS_APART = r"(?<![\d.])(?<!\d[-/ ])"
 _ID_CARD = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{9}[\dXx](?![0-9A-Za-z])", re.ASCII)
 _CARD = re.compile(rf"{_DIGITS_APART}[2-6](?:\d{{12,18}}|\d{{3}}([ -])\d{{4}}\1\d{{4}}\1\d{{3,7}})(?![\d])", re.ASCII)
@@ -75,7 +78,7 @@ _WIDE_DIGITS = "０１２３４５６７８９"
 _NARROW = str.maketrans(f"{_WIDE_DIGITS}＋－Ｘｘ", "0123456789+-Xx")
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?P<name>[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?)-----"
-    r"(?:.{0,20000}?-----END (?P=name)-----|[A-Za-z0-9+/=\s]{0,20000})",
+    r"(?:.{0,20000}?-----END (?P=name)-----|(?:\s*[\w-]+: [^\n]*\n)*[A-Za-z0-9+/=\s]{0,20000})",
     re.DOTALL,
 )
 # Keys of services that detect-secrets 1.5 does not know, by the prefixes that their makers document.

@@ -1,5 +1,6 @@
 """Reads raw text through `datasets`: local files, a dataset on the Hub, or the embedded default corpus."""
 
+import datetime
 import glob
 import hashlib
 import io
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from pydoc_data import topics
 
 import datasets
@@ -17,6 +19,7 @@ import pyarrow
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets.exceptions import DatasetNotFoundError
 from datasets.utils import logging
+from huggingface_hub import HfApi
 from pyarrow import parquet
 
 from .arguments import DataArguments
@@ -36,7 +39,8 @@ class Source:
     Attributes:
         name: what a user calls it.
         unit: what a row is, "line", "paragraph" or "document".
-        key: equal only where the rows are; a streamed dataset of the Hub is known by its name alone.
+        key: equal only where the rows are; a streamed dataset is known by the sizes and times of its files, or on the
+            Hub by its commit.
         rows: reads it from the beginning.
     """
 
@@ -107,7 +111,8 @@ def open_files(
             raise DataError(_describe_unreadable(builder, paths, options, error)) from error
 
     unit = args.sample_by if builder == "text" else "document"
-    return Source(name, unit, _key(contents, builder, column, args.sample_by, args.verbatim, max_characters), rows)
+    how = builder, column, args.sample_by, args.verbatim, args.strip_markup, max_characters
+    return Source(name, unit, _key(contents, *how), rows)
 
 
 def _open_dataset(args: DataArguments) -> Source:
@@ -122,7 +127,7 @@ def _open_dataset(args: DataArguments) -> Source:
     # From the network to the parsers of every format: all of it ends in one sentence.
     except Exception as error:
         raise DataError(_describe_unloadable(args.dataset_name, error)) from error
-    contents = "" if args.streaming else rows._fingerprint
+    contents = _version_of(args.dataset_name) if args.streaming else rows._fingerprint
     dataset = args.dataset_name, args.dataset_config, args.dataset_split, args.text_column
     key = _key(*dataset, contents, args.max_characters)
 
@@ -138,6 +143,18 @@ def _open_dataset(args: DataArguments) -> Source:
     return Source(args.dataset_name, "document", key, read)
 
 
+def _version_of(name: str) -> object:
+    """What changes with a dataset that is not read yet: its files, or its commit on the Hub, if it tells."""
+    folder = Path(name)
+    if folder.is_dir():
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return [(str(path), path.stat().st_size, path.stat().st_mtime) for path in files]
+    try:
+        return HfApi().dataset_info(name).sha
+    except (OSError, ValueError):
+        return None
+
+
 def _key(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
@@ -149,7 +166,7 @@ def _read_default(text: str, args: DataArguments) -> Iterator[Row]:
 def _read_text_files(paths: Sequence[str], args: DataArguments) -> Iterator[Row]:
     for path in paths:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = read_rows(file, args.sample_by)
+            rows = read_rows(file, args.sample_by, args.strip_markup)
             is_last = path == paths[-1]
             yield from rows if is_last or args.verbatim else separate(rows, SEPARATORS[args.sample_by])
 
@@ -218,6 +235,11 @@ def take_texts(rows: Iterable[dict], column: str, source: str) -> Iterator[str |
         if column not in row:
             raise DataError(_describe_missing(source, column, row))
         text = row[column]
+        if isinstance(text, datetime.date):
+            raise DataError(
+                f"Column {column!r} of {source} holds nothing but dates or times, which the reader of JSON takes for "
+                "no strings: give them as .csv or .txt."
+            )
         if text is not None and not isinstance(text, str):
             raise DataError(_describe_type(source, column, f"{type(text).__name__} values"))
         yield text

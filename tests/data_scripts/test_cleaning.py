@@ -48,6 +48,8 @@ def test_every_rule_can_be_switched_off():
         ({"han_script": "traditional"}, "汉字", "漢字"),
         ({"width": "letters"}, "Ａ１，！　ｂ", "A1，！　b"),
         ({"width": "all"}, "Ａ１，！　ｂ", "A1,! b"),
+        ({"unescape_entities": True}, "a&shy;b&#8203;c&#13;&#10;d&#xfeff;", "abc\nd"),
+        ({"join_han": True}, "中\u00a0文 中\u3000文", "中文中文"),
         ({"join_han": True}, "床 前 明月 ， 光 ok 好 a", "床前明月，光 ok 好 a"),
         ({"tidy_spaces": True}, "a\u00a0b \t\n\n\n\n c  d ", "a b\n\n c  d"),
         ({"normalization": "NFKC"}, "ﬁ Ａ", "fi A"),

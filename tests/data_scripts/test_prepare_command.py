@@ -81,6 +81,39 @@ def test_a_folder_to_train_from(corpus, run, input_mode):
     assert tokenizer.decode(data.train.ids.tolist()) == "".join(splits["train"]["text"][:])
 
 
+@pytest.mark.parametrize("sample_by", ["line", "paragraph"])
+def test_no_line_of_a_private_key_is_left(write, run, sample_by):
+    key = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIEab\n\nCDefgh\n-----END RSA PRIVATE KEY-----"
+    path = write("mail.txt", "\n\n".join([verse(1), key, *map(verse, range(2, 20))]))
+    folder = run("--input", path, "--sample-by", sample_by, "--filters", "none")
+    text = "".join(row["text"] for split in datasets.load_from_disk(str(folder)).values() for row in split)
+    assert report_of(folder)["redactions"] == {"secret": 1}
+    assert "<SECRET>" in text and "MIIE" not in text and "CDefgh" not in text
+
+
+def test_mark_up_goes_where_a_blank_line_is_in_it(write, run):
+    page = "<p>shown\n\n<!-- hidden\n\nhidden --> seen\n\n<script>\nhidden\n\nhidden()</script>\n\nend</p>"
+    path = write("page.txt", "\n\n".join([page, *map(verse, range(20))]))
+    folder = run("--input", path, "--strip-markup", "--filters", "none")
+    text = "".join(row["text"] for split in datasets.load_from_disk(str(folder)).values() for row in split)
+    assert "shown" in text and "seen" in text and "hidden" not in text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_local_dataset_is_read_again_when_it_changes_and_no_path_is_told(tmp_path, run, streaming):
+    folder = tmp_path / "secret place" / "sayings"
+    folder.mkdir(parents=True)
+    options = ("--streaming", "--max-characters", "20000") if streaming else ()
+    for first in (0, 100):
+        rows = [json.dumps({"text": verse(number)}) for number in range(first, first + 30)]
+        (folder / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        os.utime(folder / "rows.jsonl", (first, first))
+        prepared = run("--dataset-name", str(folder), *options)
+        assert verse(first) in str([split["text"][:] for split in datasets.load_from_disk(str(prepared)).values()])
+        for name in ("report.json", "report.md", "README.md"):
+            assert "secret place" not in (prepared / name).read_text(encoding="utf-8")
+
+
 def test_the_result_is_the_same_whatever_the_processes(corpus, run, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_CHARACTERS", 3000)
     options = ("--input", corpus, "--input-mode", "documents", "--test-fraction", "0.1", "--seed", "3")

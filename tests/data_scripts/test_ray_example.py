@@ -20,7 +20,7 @@ LINES = [
     f"{BOAT} again.",
     "A small house stands by a mill near the water.",
     "A small house stands by a mill near the waters.",
-    "一只白色的鸟站在树上\r",
+    "一只白色的鸟站在树上\u200b",
 ]
 
 

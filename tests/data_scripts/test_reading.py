@@ -1,4 +1,5 @@
 import io
+import time
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,37 @@ def test_a_long_row_is_cut_at_line_ends(monkeypatch):
     assert cut == [
         ("one\ntwo\n", ""), ("three\n", ""), ("abcdefghij", ""), ("klmnopqrst", ""), ("\r\nend", ""),
     ]  # fmt: skip
+
+
+KEY = "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 1\n\nabcd\n\nefgh\n-----END PGP PRIVATE KEY BLOCK-----"
+
+
+@pytest.mark.parametrize("block", [5, 1 << 20])
+@pytest.mark.parametrize("sample_by", ["line", "paragraph"])
+def test_a_private_key_is_not_parted(sample_by, block, monkeypatch):
+    monkeypatch.setattr(reading, "_BLOCK", block)
+    assert [row for row, _ in rows(f"before\n\n{KEY}\n\nafter\n", sample_by) if row] == ["before", KEY, "after"]
+    opened = rows("a\n\n-----BEGIN RSA PRIVATE KEY-----\n\nb\n\nc", "paragraph")
+    assert len(opened) == 4  # without an end it is no key
+
+
+def test_comments_and_scripts_are_not_parted_where_mark_up_goes():
+    text = "a <!-- b\n\nc --> d\n\n<SCRIPT>e\n\nf</SCRIPT>\n\ng"
+    found = list(read_rows(io.StringIO(text, newline=""), "paragraph", markup=True))
+    assert [row for row, _ in found] == ["a <!-- b\n\nc --> d", "<SCRIPT>e\n\nf</SCRIPT>", "g"]
+    assert len(rows(text, "paragraph")) == 5
+
+
+def test_every_line_end_and_every_blank_counts():
+    assert [row for row, _ in rows("one\rtwo\r\nthree\n", "line")] == ["one", "two", "three"]
+    assert [row for row, _ in rows("one\n\u00a0\ntwo\r \x0c\rthree", "paragraph")] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("tail", ["\n" * 300_000, " " * 300_000, " \n" * 150_000, " " * 300_000 + "b"])
+def test_reading_takes_time_by_length(tail):
+    started = time.process_time()
+    assert rows("a" + tail, "paragraph")[0][0].startswith("a")
+    assert time.process_time() - started < 5
 
 
 def test_files_are_parted():
