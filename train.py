@@ -6,7 +6,8 @@
     python train.py --config my_recipe.yaml --learning-rate 1e-3
     python train.py --output-dir runs/book --resume             # after Ctrl-C
     python train.py --checkpoint runs/book --train-file more.txt --output-dir runs/more
-    torchrun --standalone --nproc_per_node 2 train.py           # several processes or GPUs
+    torchrun --standalone --nproc_per_node 2 train.py           # several GPUs
+    torchrun --standalone --nproc_per_node 2 train.py --cpu     # several processes of a CPU
     python train.py --help
 
 With the package installed, `boustro-train` and `python -m boustro.training` are the same command.

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from boustro import BoustroForCausalLM
 from boustro.data_scripts.prepare import PreparedData, prepare
-from boustro.training.arguments import parse_arguments
+from boustro.training.arguments import ARGUMENTS_FILE, parse_arguments
 from boustro.training.checkpoint import RunState
 from boustro.training.loop import TrainingLoop
 from boustro.training.run import build_accelerator, build_batches, build_model, score_while_training
@@ -77,21 +77,33 @@ def prepare_loop(
 
 
 def train_folder(folder: Path, flags: list[str]) -> dict[str, Any]:
-    """Runs train.py with these options into a folder, unless it holds the finished run; returns its metrics."""
-    metrics = folder / "metrics.json"
-    if not metrics.is_file():
-        flags = [*flags, "--output-dir", str(folder), *(["--overwrite-output-dir"] if folder.exists() else [])]
-        # a process of its own, whose peak of memory is that of the training
-        if code := subprocess.run([sys.executable, str(TRAIN_SCRIPT), *flags]).returncode:
-            raise SystemExit(code)
+    """Runs train.py with these options into a folder, unless it holds the finished run; returns its metrics. Stops if
+    that run had other options."""
+    metrics, flags = folder / "metrics.json", [*flags, "--output-dir", str(folder)]
+    if metrics.is_file():
+        check_options(folder, flags)
+        return json.loads(metrics.read_text(encoding="utf-8"))
+    flags += ["--overwrite-output-dir"] if folder.exists() else []
+    # a process of its own, whose peak of memory is that of the training
+    if code := subprocess.run([sys.executable, str(TRAIN_SCRIPT), *flags]).returncode:
+        raise SystemExit(code)
     return json.loads(metrics.read_text(encoding="utf-8"))
+
+
+def check_options(folder: Path, flags: list[str]) -> None:
+    """Raises `SystemExit` with a sentence if the run in a folder had other options than these."""
+    stored = json.loads((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
+    for name, value in parse_arguments(flags).as_dict().items():
+        found = stored.get(name, value)
+        if found != value and name not in ("overwrite_output_dir", "resume"):
+            raise SystemExit(f"{folder} holds a run with {name} {found!r}, expected {value!r}: delete it.")
 
 
 def take_step(loop: TrainingLoop) -> int:
     """One optimiser step of a loop; returns the characters it trained on."""
-    before = loop.state.sums.get("targets", 0.0)
+    before = loop.state.sums.get("characters", 0.0)
     loop.step()
-    return round(loop.state.sums["targets"] - before)
+    return round(loop.state.sums["characters"] - before)
 
 
 def clock(device: str) -> float:
@@ -101,13 +113,25 @@ def clock(device: str) -> float:
     return time.perf_counter()
 
 
-def parser(module: str, doc: str, data: str, seeds: int = 1) -> argparse.ArgumentParser:
-    """The options that every benchmark has; `data` says what --data expects."""
+def parser(
+    module: str, doc: str, data: str, seeds: int | None = 1, devices: tuple[str, ...] = ("cpu", "cuda")
+) -> argparse.ArgumentParser:
+    """The options that benchmarks share; `data` says what --data expects. Without `seeds` there is no --seeds, with a
+    single one of `devices` no --device."""
     options = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=doc.splitlines()[0])
     options.add_argument("--data", required=True, help=data)
-    options.add_argument("--seeds", type=int, default=seeds, help="Runs, with the seeds 0, 1, …")
-    options.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    if seeds is not None:
+        options.add_argument("--seeds", type=int, default=seeds, help="Runs, with the seeds 0, 1, …")
+    if len(devices) > 1:
+        options.add_argument("--device", default=devices[0], choices=devices, type=present)
     return options
+
+
+def present(device: str) -> str:
+    """The value of --device. Raises `ArgumentTypeError` for a GPU where torch finds none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("cuda: torch finds no GPU here, expected cpu; leave --device out")
+    return device
 
 
 def plain_twins(

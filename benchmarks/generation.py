@@ -182,7 +182,7 @@ def quotients(rows: dict[str, dict[str, dict[str, float]]], number_format: str) 
 
 def main() -> None:
     """Prints a row for every model and size, then the JSON line."""
-    arguments = parser("generation", __doc__, "a text file of at least 4,000 characters, for the prompts")
+    arguments = parser("generation", __doc__, "a text file of at least 4,000 characters, for the prompts", seeds=None)
     arguments.add_argument("--rounds", type=int, default=3, help="Turns of every model.")
     arguments.add_argument("--presets", nargs="+", choices=PRESETS, default=PRESETS)
     options = arguments.parse_args()

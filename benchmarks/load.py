@@ -76,7 +76,7 @@ def uneven(model: BoustroForCausalLM, ids: torch.Tensor, rows: int = 64) -> floa
 
 def main() -> None:
     """Prints a row and the JSON line."""
-    arguments = parser("load", __doc__, "a text file, for the prompts")
+    arguments = parser("load", __doc__, "a text file, for the prompts", seeds=None, devices=("cpu",))
     arguments.add_argument("--generations", type=int, default=1000)
     arguments.add_argument("--prompt-characters", type=int, default=1_000_000)
     options = arguments.parse_args()

@@ -55,7 +55,8 @@ def speed(model: BoustroForCausalLM, rows: int, new: int = 256) -> float:
 
 def main() -> None:
     """Prints a row for every format, then the JSON line."""
-    arguments = parser("number_formats", __doc__, "a text file that was not trained on, a text a line")
+    data = "a text file that was not trained on, a text a line"
+    arguments = parser("number_formats", __doc__, data, seeds=None, devices=("cpu",))
     arguments.add_argument("model", help="Folder or Hub id of a boustro model.")
     arguments.add_argument("--texts", type=int, default=500)
     arguments.add_argument("--samples", type=int)

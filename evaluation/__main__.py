@@ -13,9 +13,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -32,10 +33,17 @@ from boustro.evaluation.memory import memory_of_use
 from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.particles import particle_bound
 from boustro.evaluation.pictures import draw_alignment, draw_latent_map, draw_unit_kl
-from boustro.evaluation.reading import cold_batches, corpus_texts, first_rows, read_corpus, split_batches
+from boustro.evaluation.reading import (
+    cold_batches,
+    corpus_texts,
+    first_rows,
+    read_corpus,
+    reading_options,
+    split_batches,
+)
 from boustro.evaluation.reconstruction import Reconstructions, reconstruct, reconstruction_figures
 from boustro.evaluation.report import card_section, printed, write_section
-from boustro.evaluation.samples import draw_samples, sample_figures
+from boustro.evaluation.samples import cut_like, draw_samples, sample_figures
 from boustro.evaluation.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split, score_cold_windows
 
 COLD_WINDOW = 256
@@ -83,9 +91,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="How the text is read. Default: documents for a model with a standard prior, else stream.",
     )
     parser.add_argument(
+        "--sample-by",
+        choices=("line", "paragraph", "document"),
+        help="What is a row of a .txt file. Default: as the run in the checkpoint's folder, which also says how the "
+        "text is cleaned; else document for a stream, line for documents.",
+    )
+    parser.add_argument(
         "--max-length",
         type=int,
-        help="documents: longer ones are cut into pieces. Default: segment_length where a document has one latent.",
+        help="documents: longer ones are cut into pieces. Default: that of the run in the checkpoint's folder, else "
+        "segment_length where a document has one latent.",
     )
     parser.add_argument("--samples", type=int, default=0, help="Draw so many texts and compare them with real text.")
     parser.add_argument(
@@ -131,20 +146,24 @@ def check(options: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model on a text, read as documents or as a stream."""
+    """What is measured: a model on a text, read as documents or as a stream.
+
+    Attributes:
+        reading: fields of `DataArguments` by which every text is read.
+        max_length: most characters of a document's row.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     corpus: EncodedCorpus
-    documents: bool
+    reading: dict[str, Any]
+    max_length: int
     options: argparse.Namespace
 
     @property
-    def max_length(self) -> int:
-        """Most characters of a document's row: what one latent describes, where documents have one."""
-        config = self.model.config
-        one_latent = config.latent_size > 0 and config.latent_prior == "standard"
-        return self.options.max_length or (config.segment_length if one_latent else 256)
+    def documents(self) -> bool:
+        """Whether texts are read as documents."""
+        return self.reading["input_mode"] == "documents"
 
     def rows(self) -> Iterator[Batch]:
         """The first documents, or windows of two segments from all over a stream."""
@@ -174,7 +193,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict, Callable[[], Path | Non
     if options.samples:
         length = subject.max_length if subject.documents else STREAM_SAMPLE_CHARACTERS
         samples = draw_samples(subject.model, subject.tokenizer, options.samples, length, options.seed)
-        figures["sampled"] = compare_samples(subject, samples)
+        figures |= compare_samples(subject, samples)
     return figures, partial(write_report, subject, figures, posteriors, texts, samples)
 
 
@@ -195,15 +214,25 @@ def write_report(
 
 def load(options: argparse.Namespace) -> Subject:
     """The model and the text that the options name. Raises `DataError` for another kind of model."""
-    # the tokenizer is plain data: loading it needs no code from the folder
-    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(options.checkpoint)
-    if config.model_type != "boustro":
-        raise DataError(f"{options.checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
+    model, tokenizer = load_model(options.checkpoint, options.device)
+    config = model.config
     mode = options.input_mode or ("documents" if config.latent_prior == "standard" else "stream")
-    corpus = read_corpus(options.data, options.text_column, mode, tokenizer)
-    model = AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device)
-    return Subject(model, tokenizer, corpus, mode == "documents", options)
+    reading, max_length = reading_options(options.checkpoint, mode)
+    reading |= {"text_column": options.text_column, **({"sample_by": options.sample_by} if options.sample_by else {})}
+    # what one latent describes, where documents have one
+    default = config.segment_length if config.latent_size > 0 and config.latent_prior == "standard" else 256
+    corpus = read_corpus(options.data, reading, tokenizer)
+    return Subject(model, tokenizer, corpus, reading, options.max_length or max_length or default, options)
+
+
+def load_model(checkpoint: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer. Raises `DataError` for another kind of model."""
+    # the tokenizer is plain data: loading it needs no code from the folder
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(checkpoint)
+    if config.model_type != "boustro":
+        raise DataError(f"{checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
+    return AutoModelForCausalLM.from_pretrained(checkpoint).to(device), tokenizer
 
 
 def measure_bound(subject: Subject) -> dict:
@@ -220,9 +249,9 @@ def measure_bound(subject: Subject) -> dict:
 
 def measure_baseline(subject: Subject, checkpoint: str) -> dict:
     """Name, size and bound of another model on the same text, read in the same way by its own tokenizer."""
-    options = argparse.Namespace(**vars(subject.options) | {"checkpoint": checkpoint})
-    options.input_mode, options.max_length = "documents" if subject.documents else "stream", subject.max_length
-    baseline = load(options)
+    model, tokenizer = load_model(checkpoint, subject.options.device)
+    corpus = read_corpus(subject.options.data, subject.reading, tokenizer)
+    baseline = replace(subject, model=model, tokenizer=tokenizer, corpus=corpus)
     figures = measure_bound(baseline)
     names = ("nats_per_character", "particle_nats", "bits_per_character", "cold_nats", "kl_per_segment")
     return {
@@ -247,16 +276,21 @@ def measure_latent(subject: Subject) -> tuple[dict, Posteriors | None]:
 
 
 def compare_samples(subject: Subject, samples: list[str]) -> dict[str, dict]:
-    """`sample_figures`; what is copied is None without `--train-data`."""
+    """`sample_figures` as `sampled`, what is copied None without `--train-data`; nothing, and a warning, where they
+    would compare nothing."""
     options, tokenizer = subject.options, subject.tokenizer
     real = corpus_texts(subject.corpus, tokenizer)
+    compared = cut_like(samples, real, options.seed)[0]
+    if len(compared) < 2 or not any(compared):
+        short = "the text of --data is too short for two pieces as long as the longest sample, give more of it"
+        cause = short if len(compared) < 2 else "they hold no character, train longer"
+        print(f"warning: the samples are not compared with held-out text: {cause}.", file=sys.stderr)
+        return {}
     if options.train_data:
-        mode = "documents" if subject.documents else "stream"
-        training = read_corpus(options.train_data, options.text_column, mode, tokenizer)
-        training = corpus_texts(training, tokenizer)
-        return sample_figures(samples, real, training, options.seed)
+        training = corpus_texts(read_corpus(options.train_data, subject.reading, tokenizer), tokenizer)
+        return {"sampled": sample_figures(samples, real, training, options.seed)}
     figures = sample_figures(samples, real, ["\0"], options.seed)
-    return {kind: values | dict.fromkeys(OVERLAP_FIGURES) for kind, values in figures.items()}
+    return {"sampled": {kind: values | dict.fromkeys(OVERLAP_FIGURES) for kind, values in figures.items()}}
 
 
 def draw_pictures(subject: Subject, folder: Path, figures: dict, posteriors: Posteriors) -> list[str]:

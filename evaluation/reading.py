@@ -1,7 +1,12 @@
 """How a split is read for an evaluation: every character once and in order, in batches of bounded size."""
 
+import json
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,18 +16,58 @@ from boustro.cache_boustro import BoustroCache
 from boustro.characters_boustro import continues_character
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch, DocumentBatches, Streams, latent_noise
+from boustro.data_scripts.cleaning import Cleaning
 from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.files import read_report
 from boustro.data_scripts.prepare import prepare_whole
 
 WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
+READING_OPTIONS = ("sample_by", "verbatim", *(field.name for field in fields(Cleaning)))
 
 
-def read_corpus(
-    files: list[str], text_column: str, input_mode: str, tokenizer: PreTrainedTokenizerBase
-) -> EncodedCorpus:
-    """The text of some files, encoded. Raises `DataError` for what the user can mend."""
-    data = DataArguments(train_file=files, text_column=text_column, input_mode=input_mode, deduplicate=False)
-    return prepare_whole(data, tokenizer)[0]
+@contextmanager
+def as_written(path: str | Path) -> Iterator[None]:
+    """Raises `DataError` where a file of the run turns out to hold something else than training wrote."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"{path} is not what training wrote ({error}): restore it, or delete it.") from error
+
+
+def reading_options(checkpoint: str, input_mode: str) -> tuple[dict[str, Any], int | None]:
+    """How the run that made a checkpoint read its text, as the `arguments.json` in its folder tells.
+
+    Returns fields of `DataArguments`, `input_mode` and those of `READING_OPTIONS` that are known, and the `max_length`
+    of a run on documents, else None. Without that file nothing is known; of a run with another input mode, not what
+    a row is. Raises `DataError` if the file is not what training wrote.
+    """
+    path = Path(checkpoint) / "arguments.json"
+    if not path.is_file():
+        return {"input_mode": input_mode}, None
+    with as_written(path):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        same_mode, prepared = stored["input_mode"] == input_mode, stored["prepared"]
+        max_length = stored["max_length"] if same_mode and input_mode == "documents" else None
+    if prepared:
+        stored = _options_of_preparation(Path(prepared))
+    names = [name for name in READING_OPTIONS if name in stored and (same_mode or name != "sample_by")]
+    return {"input_mode": input_mode, **{name: stored[name] for name in names}}, max_length
+
+
+def _options_of_preparation(folder: Path) -> dict[str, Any]:
+    """The options with which the text in a prepared folder was made; none, and a warning, if it is gone."""
+    try:
+        return read_report(folder)["options"]
+    except DataError as error:
+        print(f"warning: how the training text was prepared is not known ({error}).", file=sys.stderr)
+        return {}
+
+
+def read_corpus(files: list[str], reading: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> EncodedCorpus:
+    """The text of some files, encoded; `reading` are fields of `DataArguments`. Raises `DataError` for what the user
+    can mend."""
+    return prepare_whole(DataArguments(train_file=files, deduplicate=False, **reading), tokenizer)[0]
 
 
 def corpus_texts(corpus: EncodedCorpus, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -10,8 +10,6 @@ and, as its last line, one JSON object with the same figures, and puts the sente
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from boustro.evaluation.bias import counterfactual_bias
 from boustro.evaluation.canaries import CANDIDATES, exposures
 from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.privacy import personal_data
-from boustro.evaluation.reading import corpus_texts, read_corpus
+from boustro.evaluation.reading import as_written, corpus_texts, read_corpus, reading_options
 from boustro.evaluation.report import write_section
 from boustro.evaluation.safety_report import printed, redaction_counts, safety_section
 from boustro.evaluation.samples import cut_like, draw_samples
@@ -158,23 +156,15 @@ def read_run(checkpoint: str) -> Run:
         return Run(canaries, None if redacted is None else dict(redacted), metrics.get("train_characters"))
 
 
-@contextmanager
-def as_written(path: str | Path) -> Iterator[None]:
-    """Raises `DataError` where a file of the run turns out to hold something else than training wrote."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"{path} is not what training wrote ({error}): restore it, or delete it.") from error
-
-
 def find_texts(
     options: argparse.Namespace, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: Run
 ) -> Texts:
     """Training and held-out text: as given, else as the run prepared them; none, and a warning, if they are gone."""
     if options.train_data:
         mode = "documents" if model.config.latent_prior == "standard" else "stream"
+        reading = reading_options(options.checkpoint, mode)[0] | {"text_column": options.text_column}
         read = [
-            corpus_texts(read_corpus(files, options.text_column, mode, tokenizer), tokenizer) if files else None
+            corpus_texts(read_corpus(files, reading, tokenizer), tokenizer) if files else None
             for files in (options.train_data, options.data)
         ]
         return Texts(*read)

@@ -96,13 +96,13 @@ def collapse_warning(figures: dict[str, Any]) -> str | None:
     if kl is not None and kl < COLLAPSED_KL:
         return (
             f"the latent has collapsed (KL {kl:.3f} nats per segment): the model does without it, as a plain LSTM. "
-            "Train with --latent-warmup-fraction 0.3 and a --kl-floor of 2 to 3 nats."
+            "Train with a longer --latent-warmup-fraction and a higher --kl-floor than this run had."
         )
     if swap is not None and swap < UNHEARD_NATS:
         return (
             f"the latent is not listened to (KL {kl:.2f} nats per segment, but latents of other segments cost only "
-            f"{swap:.3f} nats). Train with a larger --latent-warmup-fraction (0.3 to 0.5), longer, or with a larger "
-            "--backward-weight."
+            f"{swap:.3f} nats). Train longer, or with a longer --latent-warmup-fraction or a larger --backward-weight "
+            "than this run had."
         )
     return None
 

@@ -61,7 +61,9 @@ class ModelArguments:
     checkpoint: str | None = option(
         None,
         "Start from the weights and the tokenizer of this saved model (folder or Hub id). Its sizes stay; dropout, "
-        "word_start_dropout, kl_floor, backward_weight and backward_horizon may be changed on the command line.",
+        "word_start_dropout, kl_floor, backward_weight and backward_horizon may be changed on the command line. Its "
+        "latent is in use already: latent_warmup_fraction and kl_warmup_fraction are 0 unless given on the command "
+        "line, and without a warm-up of the latent the weight of the KL starts at 1.",
     )
     embedding_size: int | None = option(None, "Size of a character embedding.")
     hidden_size: int | None = option(None, "Units of each layer of the context and generator LSTMs.")
@@ -87,6 +89,7 @@ class ModelArguments:
 
 
 CHANGEABLE_OF_CHECKPOINT = ("dropout", "word_start_dropout", "kl_floor", "backward_weight", "backward_horizon")
+WARMUPS_OF_LATENT = ("latent_warmup_fraction", "kl_warmup_fraction")  # that a checkpoint has behind it
 
 
 @dataclass
@@ -212,18 +215,28 @@ class HubArguments:
 
 @dataclass
 class Arguments:
-    """All options of a run; `given` are the names that stood on the command line."""
+    """All options of a run.
+
+    Attributes:
+        given: the names that stood on the command line, of a resumed run also on its first one.
+        command: the first command line, fit to be published.
+    """
 
     model: ModelArguments
     data: DataArguments
     train: TrainArguments
     hub: HubArguments
     given: frozenset[str] = frozenset()
+    command: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Every option under its own name, as `arguments.json` keeps them; the token is kept nowhere."""
+        """Every option under its own name; the token is kept nowhere."""
         options = {**vars(self.model), **vars(self.data), **vars(self.train), **vars(self.hub)}
         return {name: value for name, value in options.items() if name != "hub_token"}
+
+    def kept(self) -> dict[str, Any]:
+        """What `arguments.json` holds: `as_dict`, and `given` and `command` beside the options."""
+        return {**self.as_dict(), "given": sorted(self.given), "command": self.command}
 
     def public(self) -> dict[str, Any]:
         """As `as_dict`, fit to be published: of paths only the last part."""
@@ -281,12 +294,11 @@ def parse_arguments(argv: list[str]) -> Arguments:
     else:
         if given.get("auto"):
             given = _with_preset(given)
-        recipe = _read_recipe(given.get("config", TrainArguments.config), parser)
-        if any(name in given for name in LIMITS):
-            recipe = {name: value for name, value in recipe.items() if name not in LIMITS}
-        values = recipe | given
-    parts = (_build(part, values) for part in PARTS)
-    return Arguments(*parts, given=frozenset(given))
+        values = _with_recipe(_read_recipe(given.get("config", TrainArguments.config), parser), given)
+    model, data, train, hub = (_build(part, values) for part in PARTS)
+    _check_prepared(data, given)
+    names = frozenset(given) | frozenset(values.get("given", ()))
+    return Arguments(model, data, train, hub, names, values.get("command", public_command(argv)))
 
 
 class _Parser(HfArgumentParser):
@@ -333,6 +345,31 @@ def _read_recipe(name: str, parser: _Parser) -> dict[str, Any]:
         raise TrainingError(f"{path}: {error}") from error
 
 
+def _with_recipe(recipe: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The options given over those of the recipe, which sets neither limits beside theirs nor, with a checkpoint,
+    a warm-up of the latent."""
+    if any(name in given for name in LIMITS):
+        recipe = {name: value for name, value in recipe.items() if name not in LIMITS}
+    values = recipe | given
+    if values.get("checkpoint"):
+        values |= {name: 0.0 for name in WARMUPS_OF_LATENT if name not in given}
+    return values
+
+
+def _check_prepared(data: DataArguments, given: dict[str, Any]) -> None:
+    """Raises `TrainingError` for an option of data preparation beside a folder where that is done."""
+    if not data.prepared:
+        return
+    names = {field.name for field in dataclasses.fields(DataArguments)} - {"prepared"}
+    for name, value in given.items():
+        if name in names and (name, value) != ("input_mode", data.input_mode):
+            raise TrainingError(
+                f"--{name.replace('_', '-')} is {value!r}, but the text in --prepared {data.prepared} was prepared "
+                "already and is taken as it is: leave the option out, or prepare the text anew with it by "
+                "python -m boustro.data_scripts.prepare."
+            )
+
+
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     """The options with the recipe that `--auto` chooses, and with its time budget where no limit was given."""
     if "config" in given or given.get("input_mode") == "documents":
@@ -377,14 +414,13 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
     if any(name in given for name in LIMITS):
         stored |= dict.fromkeys(LIMITS)
     for name, value in given.items():
-        free = name in FREE_ON_RESUME or name in ("resume", "output_dir", "config")
+        free = name in FREE_ON_RESUME or name in ("resume", "output_dir")
         if not free and value != stored.get(name):
             raise TrainingError(
                 f"--{name.replace('_', '-')} is {value!r}, but the run in {output_dir} was started with "
                 f"{stored.get(name)!r}; a resumed run cannot change it. Leave it out, or start a new run."
             )
-    kept = {name: value for name, value in given.items() if name != "config"}
-    return stored | kept | {"overwrite_output_dir": False}
+    return stored | given | {"overwrite_output_dir": False}
 
 
 def _build(part: type, values: dict[str, Any]) -> Any:

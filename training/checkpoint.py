@@ -6,6 +6,7 @@ output_dir/
   last/trainer_state/     what an exact resume needs besides: optimiser, counters, random numbers, recurrent state
 """
 
+import io
 import json
 import os
 import shutil
@@ -35,6 +36,7 @@ class RunState:
         data: fingerprint of the training text.
         scaler: state of the fp16 gradient scaler.
         pressure: weight of the KL that holds it at its floor, see `schedules.next_pressure`.
+        warmed_up: whether the latent's warm-up is over; a run made longer does not enter it again.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class RunState:
     data: str = ""
     scaler: dict[str, Any] = field(default_factory=dict)
     pressure: float = FIRST_PRESSURE
+    warmed_up: bool = False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,13 +123,25 @@ def save_run_state(folder: Path, state: RunState, optimizer: torch.optim.Optimiz
     """What is the same in every process: counters and optimiser."""
     state_folder = folder / STATE_FOLDER
     state_folder.mkdir(exist_ok=True)
-    torch.save(optimizer.state_dict(), state_folder / "optimizer.pt")
+    # torch itself says a full disk by a RuntimeError about its own file format
+    serialised = io.BytesIO()
+    torch.save(optimizer.state_dict(), serialised)
+    (state_folder / "optimizer.pt").write_bytes(serialised.getbuffer())
     write_json(state_folder / "state.json", asdict(state))
 
 
 def load_run_state(folder: Path) -> RunState:
     """The counters of the checkpoint in `folder`."""
-    return RunState(**json.loads((folder / STATE_FOLDER / "state.json").read_text(encoding="utf-8")))
+    state = RunState(**json.loads((folder / STATE_FOLDER / "state.json").read_text(encoding="utf-8")))
+    if state.sums:  # older runs counted target ids alone
+        state.sums.setdefault("characters", state.sums["targets"])
+    return state
+
+
+def name_last(output_dir: Path) -> str:
+    """Where a run that failed can go on from, as the end of a sentence."""
+    last = output_dir / "last"
+    return f"the last good checkpoint is {last}" if last.is_dir() else "no checkpoint had been written yet"
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:

@@ -5,6 +5,7 @@ computed (weights, optimiser, recurrent states, random numbers of dropout) is in
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from boustro.data_scripts.batches import Batch, DocumentBatches, StreamBatches, latent_noise
+from boustro.evaluation.reading import count_characters
 from boustro.evaluation.scoring import collapse_warning
 from boustro.training import checkpoint
 from boustro.training.arguments import TrainArguments
@@ -35,7 +37,7 @@ from boustro.training.schedules import (
 
 LOG_EVERY = 10  # steps between two entries of the trackers
 WARN_FROM = 0.5  # progress before which an unused latent is no news
-SUMS = ("loss", "reconstruction", "kl", "segments", "targets")  # nats and counts
+SUMS = ("loss", "reconstruction", "kl", "segments", "targets", "characters")  # nats and counts
 
 
 class TrainingLoop:
@@ -52,8 +54,8 @@ class TrainingLoop:
         on_best: called in the main process with the folder, the step and the bound of each new best model.
 
     `state.history` gets an entry at every evaluation: `step`, `epoch`, `progress`, `seconds`, `learning_rate`,
-    `kl_weight`, `train` (`loss`: the objective; `nats_per_character`: the bound with its training noise;
-    `kl_per_segment`) and `validation` (what `evaluate` returned).
+    `kl_weight`, `train` (`loss`: the objective per target id; `nats_per_character`: the bound with its training noise,
+    a character spelt in bytes counted once; `kl_per_segment`) and `validation` (what `evaluate` returned).
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class TrainingLoop:
         final = LatentSettings(config.segment_length, config.kl_floor, config.backward_weight)
         first = (args.warmup_segment_length, args.warmup_kl_floor, args.warmup_backward_weight)
         self._latent_settings, self.latent = (LatentSettings(*first), final), final
-        self._started_at, self._session_targets = time.monotonic() - state.seconds, 0.0
+        self._started_at, self._session_characters = time.monotonic() - state.seconds, 0.0
 
     @property
     def progress(self) -> float:
@@ -169,7 +171,9 @@ class TrainingLoop:
         zero = output.loss.new_zeros(())
         kl = zero if output.kl is None else output.kl.sum()
         segments = zero if output.kl is None else output.segment_count.sum()
-        parts = (output.loss * batch.normaliser, output.reconstruction.sum(), kl, segments, output.target_count.sum())
+        characters = zero + count_characters(batch.target_ids[rows])
+        nats = (output.loss * batch.normaliser, output.reconstruction.sum(), kl)
+        parts = (*nats, segments, output.target_count.sum(), characters)
         return torch.stack([value.detach().float() for value in parts])
 
     def _reduce(self, totals: torch.Tensor, norm: torch.Tensor, stop: bool) -> dict[str, float]:
@@ -192,8 +196,7 @@ class TrainingLoop:
             self._diverged("weights", self.state.step)
 
     def _diverged(self, what: str, step: int) -> None:
-        last = self.output_dir / "last"
-        kept = f"the last good checkpoint is {last}" if last.is_dir() else "no checkpoint had been written yet"
+        kept = checkpoint.name_last(self.output_dir)
         half = " or --mixed-precision no (fp16 overflows easily)" if self.accelerator.mixed_precision == "fp16" else ""
         raise TrainingError(
             f"the {what} is not a finite number at step {step} (learning rate {self.learning_rate:.2g}); {kept}. "
@@ -207,7 +210,7 @@ class TrainingLoop:
             kl = values["kl"] / values["segments"]
             self.state.pressure = next_pressure(self.state.pressure, kl, self.latent.kl_floor)
         self.state.seconds = values["seconds"]
-        self._session_targets += values["targets"]
+        self._session_characters += values["characters"]
         sums = self.state.sums
         for name in SUMS:
             sums[name] = sums.get(name, 0.0) + values[name]
@@ -233,7 +236,7 @@ class TrainingLoop:
             "kl_weight": self.kl_weight,
             "train": {
                 "loss": sums["loss"] / sums["targets"],
-                "nats_per_character": (sums["reconstruction"] + sums["kl"]) / sums["targets"],
+                "nats_per_character": (sums["reconstruction"] + sums["kl"]) / sums["characters"],
                 "kl_per_segment": _ratio(sums["kl"], sums["segments"]),
             },
             "validation": validation,
@@ -253,7 +256,8 @@ class TrainingLoop:
     def _out_of_patience(self) -> bool:
         """Whether the last `patience` evaluations found nothing better than before; the latent's warm-up is no time
         to judge."""
-        judged = [entry for entry in self.state.history if entry["progress"] >= self.args.latent_warmup_fraction]
+        fraction = self.args.latent_warmup_fraction
+        judged = itertools.dropwhile(lambda entry: entry["progress"] < fraction, self.state.history)
         values = [entry["validation"]["nats_per_character"] for entry in judged]
         return (
             bool(self.args.patience and values) and len(values) - 1 - values.index(min(values)) >= self.args.patience
@@ -307,7 +311,9 @@ class TrainingLoop:
         factor = learning_rate_factor(after, self.args.warmup_fraction)
         self.learning_rate = self.args.learning_rate * factor
         self.kl_weight = kl_weight(after, self.args.kl_warmup_fraction) * self.state.pressure
-        self.latent = latent_warmup(after, self.args.latent_warmup_fraction, *self._latent_settings)
+        self.state.warmed_up = self.state.warmed_up or after >= self.args.latent_warmup_fraction
+        fraction = 0.0 if self.state.warmed_up else self.args.latent_warmup_fraction
+        self.latent = latent_warmup(after, fraction, *self._latent_settings)
         loud = self.args.warmup_backward_weight if self.latent.kl_floor > 0 else 0.0
         self.backward_weight = reviving_weight(self.state.pressure, self.latent.backward_weight, loud)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -324,7 +330,7 @@ class TrainingLoop:
 
     def _show(self, bar: tqdm) -> None:
         sums = self.state.sums
-        speed = self._session_targets / max(bar.format_dict["elapsed"], 1e-9)
+        speed = self._session_characters / max(bar.format_dict["elapsed"], 1e-9)
         parts = [f"step {self.state.step}", f"loss {sums['loss'] / sums['targets']:.3f}", f"{speed:,.0f} chars/s"]
         if sums["segments"]:
             parts.insert(2, f"KL {sums['kl'] / sums['segments']:.2f}")

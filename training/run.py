@@ -9,6 +9,8 @@ import shlex
 import shutil
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -44,13 +46,13 @@ from boustro.training.arguments import (
     Arguments,
     ModelArguments,
     parse_arguments,
-    public_command,
 )
 from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
 from boustro.training.push import Repository, check_metadata, check_target, hub_name, push_command
+from boustro.training.schedules import FIRST_PRESSURE
 
 logger = logging.get_logger(__name__)
 
@@ -64,9 +66,10 @@ SAMPLE_CHARACTERS = 300
 def main(argv: list[str] | None = None) -> int:
     """Trains a model as the options say. Returns the exit code: 0, 2 after an error of the user's (printed as one
     sentence), 130 if a signal stopped the run (which can be resumed)."""
-    argv = sys.argv[1:] if argv is None else argv
     try:
-        return run(parse_arguments(argv), argv)
+        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        with system_errors_in_words(Path(arguments.train.output_dir)):
+            return run(arguments)
     except (DataError, TrainingError) as error:
         print(f"boustro: error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -75,7 +78,19 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def run(arguments: Arguments, argv: list[str]) -> int:
+@contextmanager
+def system_errors_in_words(output_dir: Path) -> Iterator[None]:
+    """Raises `TrainingError` where files cannot be read or written: no space, no permission, no folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"a file could not be read or written ({' '.join(str(error).split())}); "
+            f"{checkpoint.name_last(output_dir)}: mend that, then start again or go on with --resume."
+        ) from error
+
+
+def run(arguments: Arguments) -> int:
     """As `main`, with parsed options; lets errors through."""
     args, output_dir = arguments.train, Path(arguments.train.output_dir)
     logging.disable_progress_bar()
@@ -86,15 +101,8 @@ def run(arguments: Arguments, argv: list[str]) -> int:
     set_seed(args.seed, device_specific=True)
     data, model = load_data_and_model(arguments, resume_from, accelerator)
     batches = build_batches(arguments, data, model.config)
-    state = load_state(resume_from, output_dir, data.train)
+    state = load_state(resume_from, arguments, data.train)
     repository = open_repository(arguments, model.config) if args.push_to_hub and accelerator.is_main_process else None
-    # only now, when nothing about data and options can go wrong any more, is the folder touched
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            claim_output_dir(output_dir, arguments)
-    if args.report_to:
-        config = {name: _plain(value) for name, value in arguments.as_dict().items()}
-        accelerator.init_trackers("boustro", config=config)
     loop = TrainingLoop(
         model=model,
         tokenizer=data.tokenizer,
@@ -106,13 +114,20 @@ def run(arguments: Arguments, argv: list[str]) -> int:
         resume_from=resume_from,
         on_best=repository.push_unfinished if repository and args.hub_strategy == "every_save" else None,
     )
+    # only now, when nothing about data and options can go wrong any more, is the folder touched
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            claim_output_dir(output_dir, arguments)
+    if args.report_to:
+        config = {name: _plain(value) for name, value in arguments.as_dict().items()}
+        accelerator.init_trackers("boustro", config=config)
     if accelerator.is_main_process:
         print(describe(model, data, accelerator))
     finished = loop.train()
     accelerator.end_training()
     if accelerator.is_main_process:
         if finished:
-            finish(arguments, argv, data, loop, accelerator)
+            finish(arguments, data, loop, accelerator)
             share(arguments, repository)
         else:
             print(f"boustro: stopped after step {loop.state.step}; everything is saved. Go on with:")
@@ -173,7 +188,13 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
     for name in args.report_to:
         if not installed[name]:
             raise TrainingError(f"--report-to {name}: it is not installed; run: pip install 'boustro[{name}]'")
-    precision = resolve_precision(args.mixed_precision, PartialState(cpu=args.cpu).device)
+    processes, started = PartialState(cpu=args.cpu), int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and processes.num_processes == 1:
+        raise TrainingError(
+            f"{started} processes were started, but without a GPU each of them would train a model of its own into "
+            "--output-dir: add --cpu, so that they train one together, or start a single process."
+        )
+    precision = resolve_precision(args.mixed_precision, processes.device)
     trackers = args.report_to or None
     AcceleratorState._reset_state()  # an earlier run in this process may have used another number format
     return Accelerator(cpu=args.cpu, mixed_precision=precision, log_with=trackers, project_dir=args.output_dir)
@@ -184,9 +205,13 @@ def _plain(value: Any) -> Any:
 
 
 def check_output_dir(output_dir: Path, overwrite: bool, resume: bool, start_from: str | None) -> None:
-    """Raises `TrainingError` if the folder is in use. Changes nothing but what a killed save left behind."""
-    if output_dir.exists() and not output_dir.is_dir():
-        raise TrainingError(f"--output-dir {output_dir} is a file, expected a folder.")
+    """Raises `TrainingError` if the folder is in use or cannot be written. Changes nothing but what a killed save left
+    behind."""
+    nearest = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise TrainingError(f"--output-dir {output_dir}: {nearest} is a file, expected a folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise TrainingError(f"--output-dir {output_dir}: {nearest} may not be written to: choose another folder.")
     for name in ("last", "best"):
         checkpoint.recover_folder(output_dir / name)
     present = {path.name for path in output_dir.iterdir()} if output_dir.is_dir() else set()
@@ -210,10 +235,11 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool, start_from
 
 def claim_output_dir(output_dir: Path, arguments: Arguments) -> None:
     """Makes the folder, or empties it of the run that is to be overwritten, and writes the options of this run."""
-    if arguments.train.overwrite_output_dir and not arguments.train.resume and output_dir.is_dir():
-        shutil.rmtree(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(output_dir / ARGUMENTS_FILE, arguments.as_dict())
+    folder = output_dir.resolve()  # of a link, what it points to
+    if arguments.train.overwrite_output_dir and not arguments.train.resume and folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(folder / ARGUMENTS_FILE, arguments.kept())
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -267,6 +293,16 @@ def load_model(source: str, arguments: Arguments, tokenizer: PreTrainedTokenizer
             f"--checkpoint {source}: the model has vocab_size={config.vocab_size}, but its tokenizer has "
             f"{len(tokenizer)} ids; they belong to different vocabularies: use the folder as it was saved."
         )
+    change_options(config, source, arguments)
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, config=config)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"--checkpoint {source}: its weights are damaged ({_first_line(error)}).") from error
+
+
+def change_options(config: BoustroConfig, source: str, arguments: Arguments) -> None:
+    """Gives the config of a checkpoint the options of the command line. Raises `TrainingError` for one that would make
+    it another model, and for values out of range."""
     for field in fields(ModelArguments):
         wanted = getattr(arguments.model, field.name)
         if field.name == "checkpoint" or field.name not in arguments.given or wanted == getattr(config, field.name):
@@ -278,9 +314,9 @@ def load_model(source: str, arguments: Arguments, tokenizer: PreTrainedTokenizer
             )
         setattr(config, field.name, wanted)
     try:
-        return AutoModelForCausalLM.from_pretrained(source, config=config)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"--checkpoint {source}: its weights are damaged ({_first_line(error)}).") from error
+        config.validate()
+    except StrictDataclassError as error:
+        raise TrainingError(_first_line(error.__cause__ or error)) from error
 
 
 def check_vocabulary(unknown_share: float, start_from: str | None) -> None:
@@ -294,8 +330,9 @@ def check_vocabulary(unknown_share: float, start_from: str | None) -> None:
 
 
 def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfig) -> StreamBatches | DocumentBatches:
-    """The training batches for the input mode."""
+    """The training batches for the input mode. Raises `TrainingError` if the model is not made for it."""
     args = arguments.train
+    check_prior(arguments.data.input_mode, config)
     ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     if arguments.data.input_mode == "documents":
         return DocumentBatches(data.train, args.batch_size, args.max_length, config.segment_length, args.seed, **ids)
@@ -307,16 +344,30 @@ def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfi
     return StreamBatches(data.train, args.batch_size, args.window_length, config.segment_length, args.seed, **ids)
 
 
-def load_state(resume_from: Path | None, output_dir: Path, train: EncodedCorpus) -> RunState:
+def check_prior(input_mode: str, config: BoustroConfig) -> None:
+    """Raises `TrainingError` if the prior, of a plain model too, is not that of the input mode: evaluations tell the
+    mode by it."""
+    recipe, prior, other = "small", "conditional", "documents"
+    if input_mode == "documents":
+        recipe, prior, other = "documents", "standard", "stream"
+    if config.latent_prior != prior:
+        raise TrainingError(
+            f"the input mode is {input_mode}, but latent_prior is {config.latent_prior!r}, expected {prior!r}: train "
+            f"with --config {recipe}, with --latent-prior {prior}, or, to keep this prior, with --input-mode {other}."
+        )
+
+
+def load_state(resume_from: Path | None, arguments: Arguments, train: EncodedCorpus) -> RunState:
     """The counters to start from. Raises `TrainingError` if the text is not that of the run that goes on."""
     fingerprint = f"{len(train.ids)} ids, crc32 {zlib.crc32(train.ids.tobytes()):08x}"
     if resume_from is None:
-        return RunState(data=fingerprint)
+        in_use = arguments.model.checkpoint is not None and arguments.train.latent_warmup_fraction == 0
+        return RunState(data=fingerprint, pressure=1.0 if in_use else FIRST_PRESSURE)
     state = checkpoint.load_run_state(resume_from)
     if state.data != fingerprint:
         raise TrainingError(
-            f"--resume: the training text is not the one that the run in {output_dir} was started with "
-            f"({fingerprint}, then {state.data}); restore it, or start a new run with --checkpoint {resume_from}."
+            f"--resume: the training text is not the one that the run in {arguments.train.output_dir} was started "
+            f"with ({fingerprint}, then {state.data}); restore it, or start a new run with --checkpoint {resume_from}."
         )
     return state
 
@@ -357,9 +408,7 @@ def resume_command(output_dir: Path) -> str:
     return f"{start} --output-dir {shlex.quote(str(output_dir))} --resume"
 
 
-def finish(
-    arguments: Arguments, argv: list[str], data: PreparedData, loop: TrainingLoop, accelerator: Accelerator
-) -> None:
+def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, accelerator: Accelerator) -> None:
     """Publishes the best checkpoint, scores it in float32 on the whole split, reports and prints samples."""
     output_dir, state, args = Path(arguments.train.output_dir), loop.state, arguments.train
     checkpoint.publish(output_dir / ("best" if state.best is not None else "last"), output_dir)
@@ -386,7 +435,7 @@ def finish(
         "processes": accelerator.num_processes,
         "hardware": report.hardware(accelerator.device),
         "versions": report.versions(),
-        "command": public_command(argv),
+        "command": arguments.command,
         "arguments": arguments.public(),
         "data": {**data.report, "source": report.data_name(arguments)},
         "history": state.history,

@@ -1,16 +1,20 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from boustro import BoustroTokenizer
+from boustro.data_scripts import prepare
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.prepare import prepare_whole
 from boustro.evaluation import __main__ as evaluation_main
 from boustro.evaluation.__main__ import main
+from boustro.evaluation.reading import corpus_texts
 from boustro.evaluation.scoring import score_cold_windows
+from boustro.training.arguments import parse_arguments
 from tests.conftest import small_model
 
 MEMORY = {"libraries_mib": 400.0, "memory_mib": 450.0}
@@ -93,6 +97,66 @@ def test_samples_stand_beside_held_out_text(checkpoint, tmp_path, capsys, traini
     assert set(sampled) == {"samples", "real"} and sampled["real"]["distinct_2"] > 0
     assert (sampled["real"]["mean_copied_characters"] is not None) == training
     assert ("not measured" in out) != training
+
+
+@pytest.mark.parametrize(
+    ("text", "samples", "cause"),
+    [("the fox", ["the quick", "brown fox"], "too short for two pieces"), (TEXT, ["", ""], "they hold no character")],
+)
+def test_samples_that_cannot_be_compared_leave_the_rest(
+    text, samples, cause, checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(evaluation_main, "draw_samples", lambda *args: samples)
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    argv = ["--data", str(tmp_path / "text.txt"), "--output", str(tmp_path), "--samples=2", "--particles=0"]
+    assert main([str(checkpoint), *argv]) == 0
+    captured = capsys.readouterr()
+    assert cause in captured.err and captured.err.count("warning") == 1
+    figures = json.loads(captured.out.splitlines()[-1])
+    assert "sampled" not in figures and figures["characters"] == len(text)
+
+
+def texts_read(folder, argv, monkeypatch) -> tuple[list[str], int]:
+    """The documents that the command measures with these options, and the most characters of a row."""
+    subjects = []
+
+    def stopped(subject):
+        subjects.append(subject)
+        raise DataError("enough")
+
+    monkeypatch.setattr(evaluation_main, "measure_bound", stopped)
+    assert main([str(folder), "--data", str(folder / "rows.txt"), *argv]) == 2
+    return corpus_texts(subjects[0].corpus, subjects[0].tokenizer), subjects[0].max_length
+
+
+def test_text_is_read_as_the_run_read_its_own(checkpoint, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(checkpoint, tmp_path / "run")
+    (folder / "rows.txt").write_text("one\u00a0\ntwo\n\nthree", encoding="utf-8")
+    documents = ["--input-mode", "documents"]
+    assert texts_read(folder, documents, monkeypatch) == (["one\u00a0", "two", "three"], 256)
+    assert texts_read(folder, [*documents, "--sample-by", "document"], monkeypatch)[0] == ["one\u00a0\ntwo\n\nthree"]
+    stored = parse_arguments(["--config=documents", "--sample-by=paragraph", "--tidy-spaces", "--max-length=60"])
+    (folder / "arguments.json").write_text(json.dumps(stored.kept()), encoding="utf-8")
+    assert texts_read(folder, documents, monkeypatch) == (["one\ntwo", "three"], 60)
+    assert texts_read(folder, [*documents, "--sample-by=line", "--max-length=9"], monkeypatch)[1] == 9
+    # of a run in the other mode only the cleaning counts
+    assert "".join(texts_read(folder, [], monkeypatch)[0]) == "one\ntwo\n\nthree"
+    options = ["--input-mode=documents", "--filters=none", "--tidy-spaces", "--redact=keep"]
+    prepared = ["--input", str(folder / "rows.txt"), "--output", str(tmp_path / "prepared"), *options]
+    assert prepare.main([*prepared, "--validation-fraction=0.5"]) == 0
+    stored = parse_arguments(["--config=documents", f"--prepared={tmp_path / 'prepared'}"])
+    (folder / "arguments.json").write_text(json.dumps(stored.kept()), encoding="utf-8")
+    assert texts_read(folder, documents, monkeypatch) == (["one\ntwo", "three"], 128)
+    shutil.rmtree(tmp_path / "prepared")
+    assert texts_read(folder, documents, monkeypatch)[0] == ["one\u00a0", "two", "three"]
+    assert "how the training text was prepared is not known" in capsys.readouterr().err
+
+
+def test_options_that_training_did_not_write_are_named(checkpoint, tmp_path, capsys):
+    folder = shutil.copytree(checkpoint, tmp_path / "run")
+    (folder / "arguments.json").write_text("[]", encoding="utf-8")
+    assert main([str(folder), "--data", str(folder / "text.txt")]) == 2
+    assert "arguments.json is not what training wrote" in capsys.readouterr().err
 
 
 def test_a_plain_model_is_measured_without_latents(tmp_path, capsys):

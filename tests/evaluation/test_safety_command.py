@@ -6,6 +6,7 @@ import pytest
 from boustro.data_scripts import prepare as prepare_command
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.prepare import prepare
+from boustro.evaluation import safety
 from boustro.evaluation.__main__ import main
 from boustro.evaluation.safety_report import redaction_counts, redactions
 from boustro.training import run
@@ -63,6 +64,17 @@ def test_without_its_text_the_copies_are_not_measured(trained, tmp_path, capsys)
     finally:
         gone.rename(text)
     assert (tmp_path / "README.md").read_text(encoding="utf-8").startswith(f"# {tmp_path.name}\n")
+
+
+def test_given_text_is_read_as_the_run_read_its_own(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    stored = json.loads((trained / "arguments.json").read_text(encoding="utf-8")) | {"sample_by": "line"}
+    (tmp_path / "run" / "arguments.json").write_text(json.dumps(stored), encoding="utf-8")
+    text = tmp_path / "text.txt"
+    text.write_text("the cat\nthe dog\n", encoding="utf-8")
+    for folder, expected in ((trained, ["the cat\nthe dog\n"]), (tmp_path / "run", ["the cat\n", "the dog\n"])):
+        options = safety.parse([str(folder), "--train-data", str(text), "--device", "cpu"])
+        assert safety.find_texts(options, *safety.load(options), safety.Run()).training == expected
 
 
 def test_what_a_run_does_not_tell_is_not_measured(trained, tmp_path, capsys):

@@ -88,7 +88,7 @@ def test_a_character_spelt_in_bytes_counts_once():
 
 
 def test_collapse_is_named_with_its_mend():
-    assert "--kl-floor" in collapse_warning({"kl_per_segment": 0.01, "swap_loss_per_segment": 0.0})
+    assert "--kl-floor than this run had" in collapse_warning({"kl_per_segment": 0.01, "swap_loss_per_segment": 0.0})
     assert "not listened to" in collapse_warning({"kl_per_segment": 4.0, "swap_loss_per_segment": 0.0})
     assert collapse_warning({"kl_per_segment": 4.0, "swap_loss_per_segment": 3.0}) is None
     assert collapse_warning({"kl_per_segment": None, "swap_loss_per_segment": None}) is None

@@ -122,7 +122,22 @@ def test_resume_takes_the_arguments_of_the_run(tmp_path):
     again = parse_arguments(["--output-dir", str(tmp_path), "--resume", "--max-steps", "60"])
     assert (again.train.seed, again.train.batch_size, again.train.max_steps) == (5, 9, 60)
     assert again.model == started.model
+    assert again.command.endswith("--resume --max-steps 60")  # a file of before the first command was kept
+    (tmp_path / ARGUMENTS_FILE).write_text(json.dumps(started.kept()), encoding="utf-8")
+    argv = ["--output-dir", str(tmp_path), "--resume", "--config", "small"]
+    again = parse_arguments([*argv, "--hub-token", "hf_secret"])
+    assert again.command == started.command and "seed" in again.given and "hf_secret" not in json.dumps(again.kept())
+    with pytest.raises(TrainingError, match=r"--config is 'base', but the run in .* was started with 'small'"):
+        parse_arguments(["--output-dir", str(tmp_path), "--resume", "--config", "base"])
     with pytest.raises(TrainingError, match=r"--batch-size is 4, but the run in .* was started with 9"):
         parse_arguments(["--output-dir", str(tmp_path), "--resume", "--batch-size", "4"])
     with pytest.raises(TrainingError, match=r"holds no run"):
         parse_arguments(["--output-dir", str(tmp_path / "other"), "--resume"])
+
+
+def test_a_checkpoint_has_the_warm_up_of_its_latent_behind_it():
+    train = parse_arguments(["--checkpoint", "runs/mine"]).train
+    assert train.latent_warmup_fraction == train.kl_warmup_fraction == 0
+    train = parse_arguments(["--checkpoint", "runs/mine", "--latent-warmup-fraction", "0.1"]).train
+    assert train.latent_warmup_fraction == 0.1
+    assert parse_arguments([]).train.latent_warmup_fraction > 0

@@ -77,10 +77,19 @@ def test_counters_and_optimizer_come_back(tmp_path):
     optimizer = torch.optim.AdamW([weight], lr=0.1)
     weight.grad = torch.tensor([1.0, 2.0, 3.0])
     optimizer.step()
-    state = RunState(step=3, seconds=1.5, best=0.1 / 3, history=[{"step": 3}], sums={"loss": 1 / 3}, data="x")
+    sums = {"loss": 1 / 3, "targets": 6.0, "characters": 2.0}
+    state = RunState(step=3, seconds=1.5, best=0.1 / 3, history=[{"step": 3}], sums=sums, data="x", warmed_up=True)
     checkpoint.save_run_state(tmp_path, state, optimizer)
     assert checkpoint.load_run_state(tmp_path) == state
     fresh = torch.optim.AdamW([weight], lr=0.5)
     checkpoint.load_optimizer(tmp_path, fresh)
     assert torch.equal(fresh.state[weight]["exp_avg_sq"], optimizer.state[weight]["exp_avg_sq"])
     assert fresh.param_groups[0]["lr"] == 0.1
+
+
+def test_counters_of_an_older_run_are_read(tmp_path):
+    (tmp_path / "trainer_state").mkdir()
+    path = tmp_path / "trainer_state" / "state.json"
+    checkpoint.write_json(path, {"step": 3, "sums": {"kl": 1.0, "targets": 6.0}})
+    state = checkpoint.load_run_state(tmp_path)
+    assert state == RunState(step=3, sums={"kl": 1.0, "targets": 6.0, "characters": 6.0}, warmed_up=False)

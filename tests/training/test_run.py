@@ -1,5 +1,6 @@
 """Training for real: `main` with a tiny recipe."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from boustro.data_scripts.batches import StreamBatches
-from boustro.training import report, run
+from boustro.training import checkpoint, report, run
 from boustro.training.precision import has_bf16
 from boustro.training.run import main
 from tests.hub_server import card_errors
@@ -208,11 +210,38 @@ def test_a_folder_in_use_is_refused(finished, text_file, tmp_path, capsys):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_overwriting_starts_anew(text_file, tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_overwriting_starts_anew(linked, text_file, tmp_path):
     output_dir = tmp_path / "run"
+    if linked:
+        (tmp_path / "elsewhere").mkdir()
+        output_dir.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert main(flags(text_file, output_dir, max_steps=2)) == 0
+    (output_dir / "old").write_text("of the first run", encoding="utf-8")
     assert main(flags(text_file, output_dir, max_steps=3, overwrite_output_dir=True)) == 0
-    assert history(output_dir)[-1]["step"] == 3
+    assert history(output_dir)[-1]["step"] == 3 and not (output_dir / "old").exists()
+    assert output_dir.is_symlink() == linked
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(text_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "prepare", None)
+    assert f"{text_file} is a file, expected a folder" in error_of(flags(text_file, text_file / "run"), capsys)
+    monkeypatch.setattr(run.os, "access", lambda path, mode: False)
+    assert f"{tmp_path} may not be written to" in error_of(flags(text_file, tmp_path / "a" / "run"), capsys)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint(text_file, tmp_path, monkeypatch, capsys):
+    output_dir, save = tmp_path / "run", checkpoint.save_run_state
+
+    def full(folder, state, optimizer):
+        if state.step > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(folder, state, optimizer)
+
+    monkeypatch.setattr(checkpoint, "save_run_state", full)
+    message = error_of(flags(text_file, output_dir, eval_every=2, max_steps=4), capsys)
+    assert "No space left on device" in message and f"the last good checkpoint is {output_dir / 'last'}" in message
+    assert json.loads((output_dir / "last/trainer_state/state.json").read_text())["step"] == 2
 
 
 def test_resuming_on_another_text_is_refused(text_file, tmp_path, capsys):
@@ -252,6 +281,8 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, mon
         ({"hidden_size": 0}, r"BoustroConfig.hidden_size is 0, expected"),
         ({"tie_word_embeddings": True}, r"embedding_size \(12\) equal to hidden_size \(24\)"),
         ({"gradient_accumulation": 9}, r"a step has 8 rows, fewer than the 9 pieces"),
+        ({"input_mode": "documents"}, r"latent_prior is 'conditional', expected 'standard'.*--config documents"),
+        ({"latent_prior": "standard", "latent_size": 0}, r"latent_prior is 'standard', .*--input-mode documents"),
         ({"checkpoint": "no/such/folder"}, r"checkpoint no/such/folder: there is no such folder"),
         ({"train_file": "no/such/file.txt"}, r"no/such/file.txt"),
     ],
@@ -267,12 +298,35 @@ def test_training_goes_on_from_a_checkpoint(finished, tmp_path, capsys):
     argv = ["--config", str(recipe), "--checkpoint", str(finished), "--train-file", str(other)]
     message = error_of([*argv, "--output-dir", str(tmp_path / "a"), "--hidden-size", "48"], capsys)
     assert "--hidden-size is 48, but the model in" in message
+    for option, value in (("dropout", "1.5"), ("dropout", "1.0"), ("backward_weight", "-3.0")):
+        message = error_of([*argv, "--output-dir", str(tmp_path / "a"), f"--{option}={value}"], capsys)
+        assert f"BoustroConfig.{option} is {value}, expected" in message
     assert main([*argv, "--output-dir", str(tmp_path / "b"), "--dropout", "0.3"]) == 0
     config = AutoModelForCausalLM.from_pretrained(tmp_path / "b").config
     assert (config.hidden_size, config.dropout) == (24, 0.3)
     metrics = json.loads((tmp_path / "b" / "metrics.json").read_text(encoding="utf-8"))
     before = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["history"][0]["train"]["loss"] < before["history"][0]["train"]["loss"]
+    assert metrics["history"][0]["kl_weight"] == 1.0
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_was(finished, text_file, tmp_path, monkeypatch):
+    def killed(self, epoch, index, segment_length):
+        raise KeyboardInterrupt
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"max_steps": 2, "batch_size": 4, "window_length": 32, "cpu": True}))
+    given = ["--config", str(recipe), "--checkpoint", str(finished), "--train-file", str(text_file), "--dropout=0.4"]
+    output_dir = f"--output-dir={tmp_path / 'run'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamBatches, "batch", killed)
+        assert main([*given, output_dir]) == run.INTERRUPTED
+    assert not (tmp_path / "run" / "last").exists()
+    assert main([output_dir, "--resume", "--max-steps=1"]) == 0
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "run").config.dropout == 0.4
+    command = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["command"]
+    assert command.endswith("--train-file text.txt --dropout=0.4 --output-dir=run")
+    assert command in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(finished, text_file, tmp_path, capsys):
@@ -289,6 +343,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(finished, text_file, tmp_
 @pytest.mark.parametrize("mode", ["stream", "documents"])
 def test_accumulation_changes_no_result(mode, text_file, tmp_path):
     exact = {"input_mode": mode, "dropout": 0.0, "word_start_dropout": 0.0, "max_steps": 4, "eval_every": 4}
+    exact["latent_prior"] = "standard" if mode == "documents" else "conditional"
     folders = []
     for pieces in (1, 3):
         folders.append(tmp_path / f"{mode}-{pieces}")
@@ -306,6 +361,14 @@ def test_two_processes_equal_one(text_file, tmp_path):
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["processes"] == 2
     assert_close_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_processes_that_would_not_train_together_are_refused(text_file, tmp_path, monkeypatch, capsys):
+    alone = SimpleNamespace(num_processes=1, device=torch.device("cpu"))
+    monkeypatch.setattr(run, "PartialState", lambda cpu: alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = error_of(flags(text_file, tmp_path / "run"), capsys)
+    assert "2 processes were started" in message and "add --cpu" in message and not (tmp_path / "run").exists()
 
 
 def assert_close_runs(one: Path, other: Path) -> None:
@@ -336,12 +399,37 @@ def test_deep_stacks_save_and_resume(text_file, tmp_path):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["steps"] == 6
 
 
+def test_a_run_made_longer_does_not_warm_its_latent_up_again(text_file, tmp_path, monkeypatch):
+    batch, lengths = StreamBatches.batch, []
+
+    def recorded(self, epoch, index, segment_length):
+        lengths.append(segment_length)
+        return batch(self, epoch, index, segment_length)
+
+    monkeypatch.setattr(StreamBatches, "batch", recorded)
+    assert main(flags(text_file, tmp_path / "run", max_steps=2, latent_warmup_fraction=0.9)) == 0
+    assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--max-steps=5"]) == 0
+    assert lengths == [8, 16, 16, 16, 16]
+
+
+def test_characters_spelt_in_bytes_count_once_in_training_as_in_validation(tmp_path):
+    text = tmp_path / "zh.txt"
+    text.write_text("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n" * 60, encoding="utf-8")
+    still = {"learning_rate": 1e-9, "muon_learning_rate": 1e-9, "dropout": 0.0, "latent_size": 0, "max_steps": 2}
+    assert main(flags(text, tmp_path / "run", max_vocab_size=262, eval_every=2, **still)) == 0
+    (entry,) = history(tmp_path / "run")
+    assert entry["train"]["nats_per_character"] == pytest.approx(entry["validation"]["nats_per_character"], rel=0.1)
+
+
 def test_nothing_is_touched_before_data_and_options_are_right(finished, text_file, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "old")
     before = sorted(path.name for path in (tmp_path / "old").iterdir())
     wrong = [*flags(text_file, tmp_path / "old", overwrite_output_dir=True), "--train-file=nowhere.txt"]
     assert main(wrong) == run.USER_ERROR
     assert "nowhere.txt" in capsys.readouterr().err
+    rows = flags(text_file, tmp_path / "old", overwrite_output_dir=True, gradient_accumulation=9)
+    assert main(rows) == run.USER_ERROR
+    assert "fewer than the 9 pieces" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "old").iterdir()) == before
     own = flags(text_file, tmp_path / "old", overwrite_output_dir=True, checkpoint=tmp_path / "old" / "best")
     assert main(own) == run.USER_ERROR
@@ -378,3 +466,7 @@ def test_patience_stops_a_run_that_no_longer_improves(text_file, tmp_path, monke
     assert main(flags(text_file, tmp_path / "run", **options)) == 0
     state = json.loads((tmp_path / "run/last/trainer_state/state.json").read_text())
     assert state["step"] == 12 and state["best"] == 1.0
+    published, best, last = (
+        (tmp_path / "run" / folder / "model.safetensors").read_bytes() for folder in ("", "best", "last")
+    )
+    assert published == best != last

@@ -1,0 +1,30 @@
+"""What the benchmarks share: finished runs that are used again, and their options."""
+
+import pytest
+
+from benchmarks import common
+from boustro.training import run
+from tests.training.conftest import flags
+
+
+def test_a_finished_run_is_used_again_for_the_same_options_only(text_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "SAMPLE_CHARACTERS", 12)
+    folder = tmp_path / "run"
+    assert run.main(flags(text_file, folder, max_steps=1)) == 0
+    assert common.train_folder(folder, flags(text_file, folder, max_steps=1))["steps"] == 1
+    with pytest.raises(SystemExit, match=r"holds a run with max_steps 1, expected 2: delete it"):
+        common.train_folder(folder, flags(text_file, folder, max_steps=2))
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(common.torch.cuda, "is_available", lambda: False)
+    options = common.parser("captions", "doc", "text", seeds=3)
+    assert vars(options.parse_args(["--data=x"])) == {"data": "x", "seeds": 3, "device": "cpu"}
+    with pytest.raises(SystemExit):
+        options.parse_args(["--data=x", "--device=cuda"])
+    assert "torch finds no GPU here" in capsys.readouterr().err
+
+
+def test_benchmarks_have_only_options_that_they_read():
+    options = common.parser("load", "doc", "text", seeds=None, devices=("cpu",))
+    assert vars(options.parse_args(["--data=x"])) == {"data": "x"}
