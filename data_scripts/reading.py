@@ -18,10 +18,11 @@ _BLANKS = re.compile(rf"[{_BLANK}]*+")
 # What is not parted, with its end and its greatest length: private keys, which are looked for in whole, and what
 # mark-up hides.
 _KEYS = ((re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"), re.compile("-----END"), 20_000),)
+_LONGEST_HIDDEN = LARGEST_ROW // 2
 _HIDDEN = (
-    (re.compile("<!--"), re.compile("-->"), LARGEST_ROW),
-    (re.compile(r"<script\b", re.IGNORECASE), re.compile("</script", re.IGNORECASE), LARGEST_ROW),
-    (re.compile(r"<style\b", re.IGNORECASE), re.compile("</style", re.IGNORECASE), LARGEST_ROW),
+    (re.compile("<!--"), re.compile("-->"), _LONGEST_HIDDEN),
+    (re.compile(r"<script\b", re.IGNORECASE), re.compile("</script", re.IGNORECASE), _LONGEST_HIDDEN),
+    (re.compile(r"<style\b", re.IGNORECASE), re.compile("</style", re.IGNORECASE), _LONGEST_HIDDEN),
 )
 
 Row = tuple[str | None, str]  # a text, None for a missing value, and what stands between it and the next
