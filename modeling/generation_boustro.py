@@ -143,8 +143,9 @@ class BoustroGenerationMixin(GenerationMixin):
         if self.config.latent_size == 0:
             return model_kwargs
         past = model_kwargs.get("past_key_values")
-        if model_input_name != "input_ids" or _has_begun(past):
-            if model_kwargs.get("latents") is not None and _has_begun(past) and past.segment is not None:
+        begun = _has_begun(past)
+        if model_input_name != "input_ids" or begun:
+            if begun and model_kwargs.get("latents") is not None:
                 model_kwargs.update(self._latents_after(past, model_kwargs["latents"]))
             return model_kwargs
         mask = model_kwargs.get("attention_mask")
@@ -230,11 +231,8 @@ class BoustroGenerationMixin(GenerationMixin):
         """Standard normal draws (rows, segments, Z), alike for the beams of a prompt, which take each other's places.
         The first ones do not depend on how many segments there are, and neither do the draws that follow."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
-        shape = (
-            NOISE_BLOCK,
-            rows // beams,
-            self.config.latent_size,
-        )  # whole blocks: how many are cut off is no matter
+        # whole blocks, so that how many are cut off is no matter
+        shape = (NOISE_BLOCK, rows // beams, self.config.latent_size)
         blocks = [torch.randn(shape, generator=generator) for _ in range(-(-segments // NOISE_BLOCK))]
         noise = torch.cat(blocks)[:segments].transpose(0, 1)
         return noise.repeat_interleave(beams, 0).to(self.device)
