@@ -4,10 +4,12 @@ import pytest
 
 from benchmarks import common
 from boustro.training import run
-from tests.training.conftest import flags
+from tests.training.conftest import flags, make_text
 
 
-def test_a_finished_run_is_used_again_for_the_same_options_only(text_file, tmp_path, monkeypatch):
+def test_a_finished_run_is_used_again_for_the_same_options_only(tmp_path, monkeypatch):
+    text_file = tmp_path / "text.txt"
+    text_file.write_text(make_text(4_000), encoding="utf-8")
     monkeypatch.setattr(run, "SAMPLE_CHARACTERS", 12)
     folder = tmp_path / "run"
     assert run.main(flags(text_file, folder, max_steps=1)) == 0
