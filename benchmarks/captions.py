@@ -95,8 +95,14 @@ def widened(whole: Trained, alter: Callable[[nn.Module], None]) -> int:
 def flags_of(options, seed: int) -> list[str]:
     """The options of train.py that all models share."""
     flags = [f"--config={options.recipe}", f"--train-file={options.data}", f"--validation-file={options.validation}"]
-    flags += [f"--segment-length={LONGEST}", f"--max-length={LONGEST}", f"--epochs={options.epochs}"]
+    flags += [f"--segment-length={LONGEST}", f"--max-length={LONGEST}"]
+    flags += [] if options.minutes else [f"--epochs={options.epochs}"]
     return [*flags, f"--seed={seed}", *options.option, *device_flags(options.device)]
+
+
+def train_first(options, flags: list[str]) -> Trained:
+    """Trains the latent model, for `--minutes` if they are given; the others take as many steps."""
+    return train([*flags, *([f"--max-minutes={options.minutes}"] if options.minutes else [])])
 
 
 def figures(run: Trained, options, seed: int) -> dict[str, float | None]:
@@ -136,7 +142,7 @@ def comparison(models: dict[str, dict]) -> dict[str, float]:
 def compare(options, seed: int) -> dict[str, dict]:
     """The latent model and its plain twins."""
     flags = flags_of(options, seed)
-    latent = train(flags)
+    latent = train_first(options, flags)
     runs = {"latent": latent, **plain_twins(flags, latent, options.plain_option)}
     return {name: figures(run, options, seed) for name, run in runs.items()}
 
@@ -144,10 +150,10 @@ def compare(options, seed: int) -> dict[str, dict]:
 def ablate(options, seed: int) -> dict[str, dict]:
     """The whole model and what is left of it, each widened to the size of the whole."""
     flags = flags_of(options, seed)
-    whole = train(flags)
+    whole = train_first(options, flags)
     runs = {"plain": plain_twins(flags, whole, options.plain_option, ("equal_size",))["equal_size"]}
     for name, alter in (("+ latent", without_backward), ("+ backward", without_alignment)):
-        runs[name] = train([*flags, f"--hidden-size={widened(whole, alter)}"], alter)
+        runs[name] = train([*flags, f"--max-steps={whole.steps}", f"--hidden-size={widened(whole, alter)}"], alter)
     return {name: figures(run, options, seed) for name, run in {**runs, "+ alignment": whole}.items()}
 
 
@@ -156,6 +162,7 @@ def main() -> None:
     arguments = parser("captions", __doc__, "training sentences, one a line", seeds=3)
     arguments.add_argument("--validation", required=True, help="validation sentences, one a line")
     arguments.add_argument("--epochs", type=float, default=4, help="Passes of every model over the sentences.")
+    arguments.add_argument("--minutes", type=float, help="Training time of the latent model, instead of --epochs.")
     arguments.add_argument("--documents", type=int, default=400, help="Validation sentences that are scored.")
     arguments.add_argument("--samples", type=int, default=500, help="Draws of the importance-weighted bound.")
     arguments.add_argument("--recipe", default="documents", help="Recipe of all models.")
@@ -169,7 +176,8 @@ def main() -> None:
         result = {name: over_seeds([models[name] for models in seeds]) for name in seeds[0]}
     else:
         result = over_seeds([comparison(models) for models in seeds])
-    facts = {"seeds": options.seeds, "epochs": options.epochs, "documents": options.documents}
+    length = {"minutes": options.minutes} if options.minutes else {"epochs": options.epochs}
+    facts = {"seeds": options.seeds, **length, "documents": options.documents}
     print_json(result, **facts, samples=options.samples, device=options.device)
 
 
