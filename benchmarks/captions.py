@@ -100,9 +100,10 @@ def flags_of(options, seed: int) -> list[str]:
     return [*flags, f"--seed={seed}", *options.option, *device_flags(options.device)]
 
 
-def train_first(options, flags: list[str]) -> Trained:
-    """Trains the latent model, for `--minutes` if they are given; the others take as many steps."""
-    return train([*flags, *([f"--max-minutes={options.minutes}"] if options.minutes else [])])
+def train_latent(options, flags: list[str]) -> Trained:
+    """Trains the whole model, for `--minutes` if they are given; the models beside it take as many steps."""
+    limit = [f"--max-minutes={options.minutes}"] if options.minutes else []
+    return train([*flags, *limit])
 
 
 def figures(run: Trained, options, seed: int) -> dict[str, float | None]:
@@ -142,7 +143,7 @@ def comparison(models: dict[str, dict]) -> dict[str, float]:
 def compare(options, seed: int) -> dict[str, dict]:
     """The latent model and its plain twins."""
     flags = flags_of(options, seed)
-    latent = train_first(options, flags)
+    latent = train_latent(options, flags)
     runs = {"latent": latent, **plain_twins(flags, latent, options.plain_option)}
     return {name: figures(run, options, seed) for name, run in runs.items()}
 
@@ -150,7 +151,7 @@ def compare(options, seed: int) -> dict[str, dict]:
 def ablate(options, seed: int) -> dict[str, dict]:
     """The whole model and what is left of it, each widened to the size of the whole."""
     flags = flags_of(options, seed)
-    whole = train_first(options, flags)
+    whole = train_latent(options, flags)
     runs = {"plain": plain_twins(flags, whole, options.plain_option, ("equal_size",))["equal_size"]}
     for name, alter in (("+ latent", without_backward), ("+ backward", without_alignment)):
         runs[name] = train([*flags, f"--max-steps={whole.steps}", f"--hidden-size={widened(whole, alter)}"], alter)
@@ -162,7 +163,11 @@ def main() -> None:
     arguments = parser("captions", __doc__, "training sentences, one a line", seeds=3)
     arguments.add_argument("--validation", required=True, help="validation sentences, one a line")
     arguments.add_argument("--epochs", type=float, default=4, help="Passes of every model over the sentences.")
-    arguments.add_argument("--minutes", type=float, help="Training time of the latent model, instead of --epochs.")
+    arguments.add_argument(
+        "--minutes",
+        type=float,
+        help="Instead of --epochs, time of the whole model's training; the recipe's epochs stay the most.",
+    )
     arguments.add_argument("--documents", type=int, default=400, help="Validation sentences that are scored.")
     arguments.add_argument("--samples", type=int, default=500, help="Draws of the importance-weighted bound.")
     arguments.add_argument("--recipe", default="documents", help="Recipe of all models.")
