@@ -1,7 +1,6 @@
 """tiny-shakespeare: the bound after a few minutes of training with the shipped recipe.
 
     python -m benchmarks.shakespeare --data input.txt --minutes 15 --seeds 1
-    python -m benchmarks.shakespeare --data input.txt --recipe shakespeare-large --epochs 30 --seeds 1
 
 First 90 % of the file to train, last 10 % to validate. `split_nats` reads the whole validation split with state
 carried; `cold_nats` is nanoGPT's protocol, random windows of 256 that start cold. Both are nats per character of the
@@ -17,8 +16,7 @@ from boustro.evaluation.scoring import evaluate_split, score_cold_windows
 def run_seed(options, seed: int) -> dict[str, float]:
     """Trains once and returns the figures."""
     flags = [f"--config={options.recipe}", f"--train-file={options.data}", f"--seed={seed}"]
-    limit = f"--epochs={options.epochs}" if options.epochs else f"--max-minutes={options.minutes}"
-    run = train([*flags, limit, *device_flags(options.device)])
+    run = train([*flags, f"--max-minutes={options.minutes}", *device_flags(options.device)])
     split = evaluate_split(run.model, run.data.validation, input_mode="stream", seed=seed)
     return {
         "cold_nats": score_cold_windows(run.model, run.data.validation, seed=seed),
@@ -35,13 +33,11 @@ def main() -> None:
     """Prints a row for every seed, then the JSON line."""
     arguments = parser("shakespeare", __doc__, "tiny-shakespeare's input.txt")
     arguments.add_argument("--minutes", type=float, default=15, help="Training time of each run.")
-    arguments.add_argument("--epochs", type=float, help="Passes over the text, instead of --minutes.")
     arguments.add_argument("--recipe", default="shakespeare", help="Recipe to train with.")
     options = arguments.parse_args()
     runs = [run_seed(options, seed) for seed in range(options.seeds)]
     print_table({f"seed {seed}": run for seed, run in enumerate(runs)})
-    length = {"epochs": options.epochs} if options.epochs else {"minutes": options.minutes}
-    print_json(over_seeds(runs), seeds=options.seeds, recipe=options.recipe, **length, device=options.device)
+    print_json(over_seeds(runs), seeds=options.seeds, minutes=options.minutes, device=options.device)
 
 
 if __name__ == "__main__":

@@ -98,10 +98,7 @@ class TrainArguments:
 
     _argument_group_name = "training"
 
-    config: str = option(
-        "small",
-        "Recipe: a shipped name (tiny, small, base, documents, shakespeare, shakespeare-large) or a YAML file.",
-    )
+    config: str = option("small", "Recipe: a shipped name (tiny, small, base, documents, shakespeare) or a YAML file.")
     auto: bool = option(
         False,
         "Choose the preset (tiny, small or base) by the size of the text and by --max-minutes (default 15); for long "
