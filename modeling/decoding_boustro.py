@@ -137,7 +137,7 @@ def _plain(weight, bias=None):
 
     def linear(x, other=bias):
         nonlocal buffer
-        if buffer.size(0) != x.size(0):  # `len` of a tensor goes through Python and takes 3 µs
+        if buffer.size(0) != x.size(0):  # `len` of a tensor goes through Python
             buffer = x.new_empty(x.size(0), weight.size(1))
         if other is None:
             return torch.mm(x, weight, out=buffer)
