@@ -9,8 +9,8 @@ of the validation text, all 64 of them predicted; boustro's figure is the bound,
 end, boustro stops at the target or after `--steps` steps. Figures of each model: `seconds`, `steps` and `characters`
 trained until the target (None if it was not reached), `all_seconds` of the whole training, `nats` per character at its
 end. `boustro/gpt` is the quotient of the seconds to the target (at most 1/3 is the target; if the GPT did not reach
-1.88, all its seconds are taken, if boustro did not, there is none). Preparation and validation are in no clock. Seeds
-change the weights, the batches and the windows.
+1.88, all its seconds are taken, if boustro did not, there is none). `--minutes` ends either training early.
+Preparation and validation are in no clock. Seeds change the weights, the batches and the windows.
 """
 
 import math
@@ -122,21 +122,29 @@ def validate_boustro(loop: TrainingLoop, data: PreparedData, seed: int) -> float
 
 
 def train_to_target(
-    step: Callable[[], int], validate: Callable[[], float], steps: int, every: int, stop: bool, device: str
+    step: Callable[[], int],
+    validate: Callable[[], float],
+    steps: int,
+    every: int,
+    stop: bool,
+    device: str,
+    minutes: float | None = None,
 ) -> dict[str, Any]:
-    """Takes `steps` steps, validates after `every` of them, and with `stop` ends at the target."""
+    """Takes `steps` steps, or what `minutes` hold; validates after `every`; with `stop` ends at the target."""
     validate()  # the first call warms the device up
     seconds, characters, reached = 0.0, 0, dict.fromkeys(("seconds", "steps", "characters"))
     for number in range(1, steps + 1):
         started = clock(device)
         characters += step()
         seconds += clock(device) - started
-        if number % every == 0 or number == steps:
+        done = number == steps or (minutes is not None and seconds >= 60 * minutes)
+        if number % every == 0 or done:
             nats = validate()
             if nats <= TARGET and reached["steps"] is None:
                 reached = {"seconds": seconds, "steps": number, "characters": characters}
-                if stop:
-                    break
+                done = done or stop
+        if done:
+            break
     return reached | {"all_seconds": seconds, "nats": nats}
 
 
@@ -146,10 +154,11 @@ def run_seed(options, seed: int) -> dict[str, dict[str, Any]]:
     flags += ["--validation-fraction=0.1", f"--max-steps={options.steps}", *device_flags(options.device)]
     loop, data = prepare_loop(flags)
     gpt = GPTTraining(data, seed, options.device)
-    rows = {"gpt": train_to_target(gpt.step, gpt.validate, GPT_STEPS, GPT_EVAL_EVERY, False, options.device)}
+    limits = {"device": options.device, "minutes": options.minutes}
+    rows = {"gpt": train_to_target(gpt.step, gpt.validate, GPT_STEPS, GPT_EVAL_EVERY, False, **limits)}
     set_seed(seed)
     step, validate = partial(take_step, loop), partial(validate_boustro, loop, data, seed)
-    rows["boustro"] = train_to_target(step, validate, options.steps, BOUSTRO_EVAL_EVERY, True, options.device)
+    rows["boustro"] = train_to_target(step, validate, options.steps, BOUSTRO_EVAL_EVERY, True, **limits)
     return rows
 
 
@@ -165,13 +174,22 @@ def main() -> None:
     arguments = parser("time_to_loss", __doc__, "a text file such as tiny-shakespeare's input.txt")
     arguments.add_argument("--recipe", default="tiny", help="Recipe of boustro.")
     arguments.add_argument("--steps", type=int, default=350, help="Optimiser steps of boustro; its schedules follow.")
+    arguments.add_argument("--minutes", type=float, help="Training time of each model at most. Default: no limit.")
     options = arguments.parse_args()
     seeds = [run_seed(options, seed) for seed in range(options.seeds)]
     runs = [comparison(models) for models in seeds]
     complete = [name for name in runs[0] if all(run[name] is not None for run in runs)]
     print_table({f"{name}, seed {seed}": row for seed, models in enumerate(seeds) for name, row in models.items()})
     means = over_seeds([{name: run[name] for name in complete} for run in runs])
-    print_json(means, runs=runs, target=TARGET, seeds=options.seeds, steps=options.steps, device=options.device)
+    print_json(
+        means,
+        runs=runs,
+        target=TARGET,
+        seeds=options.seeds,
+        steps=options.steps,
+        minutes=options.minutes,
+        device=options.device,
+    )
 
 
 if __name__ == "__main__":

@@ -97,10 +97,12 @@ def measure(options, seed: int) -> list[dict[str, float]]:
     }
     for step in takers.values():
         speed(step, WARM_UP_STEPS, options.device)
-    rounds = []
+    rounds, started = [], clock(options.device)
     for _ in range(options.rounds):
         row = {name: speed(step, options.steps, options.device) for name, step in takers.items()}
         rounds.append(row | {f"{name}/bare": row[name] / row["bare"] for name in ("full", "no_latent")})
+        if options.minutes is not None and clock(options.device) - started >= 60 * options.minutes:
+            break
     return rounds
 
 
@@ -128,6 +130,7 @@ def main() -> None:
     arguments.add_argument("--recipe", default="shakespeare", help="Recipe of the full model.")
     arguments.add_argument("--rounds", type=int, default=5, help="Turns of every model, for each seed.")
     arguments.add_argument("--steps", type=int, default=20, help="Optimiser steps of a turn.")
+    arguments.add_argument("--minutes", type=float, help="No further round of a seed after these. Default: no limit.")
     arguments.add_argument("--profile", action="store_true", help="Print the costliest operations of the full model.")
     options = arguments.parse_args()
     rounds = [row for seed in range(options.seeds) for row in measure(options, seed)]
@@ -138,7 +141,7 @@ def main() -> None:
     if options.profile:
         print(profile(options))
     print_table(rows)
-    print_json(rows, seeds=options.seeds, rounds=options.rounds, steps=options.steps, device=options.device)
+    print_json(rows, seeds=options.seeds, rounds=len(rounds), steps=options.steps, device=options.device)
 
 
 if __name__ == "__main__":
