@@ -97,13 +97,14 @@ def examine(
     """What the latent says, on about the first `segments` segments of `batches`.
 
     Returns the posteriors of these segments, and a dict: `prior_loss_per_segment`, the nats of reconstruction that
-    are lost when every latent is drawn from its prior instead of its posterior; `backward_nats`, −log likelihood of
-    the backward decoder, per character; `mutual_information` and, for a standard prior, `aggregate_kl`, KL(q(z) ‖
-    p(z)), per segment (see `mutual_information`); `unit_kl`, a list of Z, the mean KL of each unit by itself;
-    `examined_segments`. All None without latents or with a single segment.
+    are lost when every latent is drawn from its prior instead of its posterior; `prior_loss_by_place`, the same at the
+    places 0, 1, 2–3, 4–7, 8–15, … of a segment; `backward_nats`, −log likelihood of the backward decoder, per
+    character; `mutual_information` and, for a standard prior, `aggregate_kl`, KL(q(z) ‖ p(z)), per segment (see
+    `mutual_information`); `unit_kl`, a list of Z, the mean KL of each unit by itself; `examined_segments`. All None
+    without latents or with a single segment.
     """
     cache = BoustroCache() if carries_state else None
-    loss, backward, characters, found, parts = 0.0, 0.0, 0, 0, []
+    losses, backward, characters, found, parts = 0.0, 0.0, 0, 0, []
     if model.config.latent_size > 0:
         model.eval()
         for index, batch in enumerate(batches):
@@ -116,18 +117,19 @@ def examine(
             drawn = backbone.prior.sample(noise)
             own = _read_with(model, batch, before, backbone.latents)
             other = _read_with(model, batch, before, drawn)
-            loss += float((other.reconstruction - own.reconstruction).double().sum())
+            losses += sum_by_place(_nll(other, batch) - _nll(own, batch), batch, model.config.segment_length)
             backward += float(own.backward_nll.double().sum())
             characters += count_characters(batch.target_ids)
             parts.append(posteriors_of(backbone, batch))
             found += len(parts[-1])
     if found < 2:
-        names = ("prior_loss_per_segment", "backward_nats", "mutual_information", "aggregate_kl", "unit_kl")
-        return dict.fromkeys((*names, "examined_segments")), None
+        names = ("prior_loss_per_segment", "prior_loss_by_place", "backward_nats", "mutual_information")
+        return dict.fromkeys((*names, "aggregate_kl", "unit_kl", "examined_segments")), None
     posteriors = Posteriors(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
     information, kl = mutual_information(posteriors, seed), posteriors.unit_kl.mean(0)
     figures = {
-        "prior_loss_per_segment": loss / found,
+        "prior_loss_per_segment": float(losses.sum()) / found,
+        "prior_loss_by_place": (losses / found).tolist(),
         "backward_nats": backward / characters,
         "mutual_information": information,
         "aggregate_kl": float(kl.sum()) - information if model.config.latent_prior == "standard" else None,
@@ -141,6 +143,22 @@ def _read_with(model: torch.nn.Module, batch: Batch, before: BoustroCache | None
     """The output for a batch with the given latents; the cache stays as it is."""
     inputs = batch.tensors(slice(None), model.device)
     return model(**inputs, past_key_values=before, use_cache=False, latents=latents)
+
+
+def _nll(output, batch: Batch) -> torch.Tensor:
+    """−log likelihood of every target of the batch given z, (B, T) float64 on the CPU."""
+    targets = torch.from_numpy(batch.target_ids).to(output.logits.device)
+    return token_nll(output.logits, targets).double().cpu()
+
+
+def sum_by_place(values: torch.Tensor, batch: Batch, segment_length: int) -> torch.Tensor:
+    """Sums of values (B, T) over the places 0, 1, 2–3, 4–7, … of their segments, of `segment_length` at most."""
+    position = torch.arange(values.shape[1])
+    segment = _segment_numbers(batch, segment_length)
+    first = torch.where(segment.diff(dim=1, prepend=segment[:, :1]) > 0, position, 0).cummax(1).values
+    octaves = (segment_length - 1).bit_length()
+    octave = torch.bucketize(position - first, 2 ** torch.arange(octaves), right=True)
+    return values.new_zeros(octaves + 1).index_add(0, octave.flatten(), values.flatten())
 
 
 def posteriors_of(backbone, batch: Batch) -> Posteriors:

@@ -86,6 +86,7 @@ def groups(figures: dict[str, Any]) -> list[Group]:
     if figures["examined_segments"]:
         title = "Latent, first {examined_segments} segments, nats per segment"
         result.append(_group(title.format(**figures), LATENT, figures))
+        result.append(_by_place(figures["prior_loss_by_place"]))
     if figures["reconstructed"]:
         result.append(_reconstruction(figures))
     if "sampled" in figures:
@@ -115,6 +116,14 @@ def _baselines(figures: dict[str, Any]) -> Group:
         if any(value is not None for value in values)
     ]
     return "Beside baselines on the same text", ("this model", *heads), rows
+
+
+def _by_place(losses: list[float]) -> Group:
+    starts = [0, *(2**octave for octave in range(len(losses)))]
+    rows = []
+    for start, end, loss in zip(starts, starts[1:], losses, strict=False):
+        rows.append((f"place {start}" if end == start + 1 else f"places {start}–{end - 1}", _format(loss)))
+    return "Where in a segment a latent drawn from the prior loses it, nats per segment", ("",), rows
 
 
 def _reconstruction(figures: dict[str, Any]) -> Group:

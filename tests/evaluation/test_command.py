@@ -52,6 +52,7 @@ def test_command_prints_a_table_and_one_json_line(checkpoint, capsys):
     table = "\n".join(lines[:-1])
     assert f"{figures['nats_per_character']:.4f}" in table and f"{figures['cold_nats']:.4f}" in table
     assert "importance_nats" not in figures and figures["prior_loss_per_segment"] is not None
+    assert f"places 2–3  {figures['prior_loss_by_place'][2]:.4f}" in table
 
 
 def test_baselines_stand_beside_the_model(checkpoint, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from boustro.evaluation.latents import (
     log_importance_weights,
     longest_alignment,
     mutual_information,
+    sum_by_place,
 )
 from boustro.evaluation.reading import single_rows
 from tests.conftest import random_ids, small_model
@@ -137,9 +139,21 @@ def test_a_prior_draw_costs_what_the_generator_hears(carries_state):
     assert unheard["prior_loss_per_segment"] == pytest.approx(0, abs=1e-5)
     assert abs(heard["prior_loss_per_segment"]) > 0.01
     assert heard["examined_segments"] == len(found) == 12
+    # places 0, 1, 2–3 and 4 of segments of 5
+    assert len(heard["prior_loss_by_place"]) == 4 and all(heard["prior_loss_by_place"])
+    assert sum(heard["prior_loss_by_place"]) == pytest.approx(heard["prior_loss_per_segment"])
     assert found.characters.tolist() == [5] * 12
     assert heard["aggregate_kl"] == pytest.approx(sum(heard["unit_kl"]) - heard["mutual_information"])
     assert heard == examine(small_model(latent_prior="standard"), iter([batch, batch]), carries_state, 100, 0)[0]
+
+
+def test_places_are_counted_from_the_start_of_their_segment():
+    batch = documents((7, 7))
+    values = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7], [0, 0, 0, 0, 0, 10, 0]]).double()
+    assert sum_by_place(values, batch, 5).tolist() == [1 + 6 + 10, 2 + 7, 3 + 4, 5]
+    starts = np.zeros((2, 7), bool)
+    starts[:, 0] = starts[0, 2] = True
+    assert sum_by_place(values, replace(batch, segment_starts=starts), 7).tolist() == [1 + 3, 2 + 4, 5 + 6, 7 + 10]
 
 
 def test_the_backward_decoder_is_scored_by_character():
