@@ -1,6 +1,6 @@
 """Captions, one latent a sentence: the importance-weighted bound beside two plain LSTMs, and the parts one by one.
 
-    python -m benchmarks.captions --data train.1.en --validation val.1.en --epochs 4 --seeds 3
+    python -m benchmarks.captions --data train.1.en --validation val.1.en --seeds 3
     python -m benchmarks.captions --data train.1.en --validation val.1.en --epochs 4 --ablation
 
 One sentence a line, each a document with a latent of its own and the prior N(0, I). Figures in nats per sentence on
@@ -17,6 +17,7 @@ backward decoder, whose state for each place is read at that place; and with the
 import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,6 +38,7 @@ from boustro.evaluation.latents import examine, importance_weighted
 from boustro.evaluation.reading import split_batches
 from boustro.evaluation.scoring import beginning, evaluate_split
 
+RECIPE = Path(__file__).parent / "captions.yaml"
 LONGEST = 256  # characters of a sentence that one latent describes
 
 
@@ -96,7 +98,7 @@ def flags_of(options, seed: int) -> list[str]:
     """The options of train.py that all models share."""
     flags = [f"--config={options.recipe}", f"--train-file={options.data}", f"--validation-file={options.validation}"]
     flags += [f"--segment-length={LONGEST}", f"--max-length={LONGEST}"]
-    flags += [] if options.minutes else [f"--epochs={options.epochs}"]
+    flags += [] if options.epochs is None else [f"--epochs={options.epochs}"]
     return [*flags, f"--seed={seed}", *options.option, *device_flags(options.device)]
 
 
@@ -162,15 +164,15 @@ def main() -> None:
     """Prints a row for every model and seed, then the JSON line."""
     arguments = parser("captions", __doc__, "training sentences, one a line", seeds=3)
     arguments.add_argument("--validation", required=True, help="validation sentences, one a line")
-    arguments.add_argument("--epochs", type=float, default=4, help="Passes of every model over the sentences.")
+    arguments.add_argument("--epochs", type=float, help="Passes over the sentences, if not the recipe's.")
     arguments.add_argument(
         "--minutes",
         type=float,
-        help="Instead of --epochs, time of the whole model's training; the recipe's epochs stay the most.",
+        help="Time of the whole model's training at most; its schedules follow, and the epochs stay the most.",
     )
     arguments.add_argument("--documents", type=int, default=400, help="Validation sentences that are scored.")
     arguments.add_argument("--samples", type=int, default=500, help="Draws of the importance-weighted bound.")
-    arguments.add_argument("--recipe", default="documents", help="Recipe of all models.")
+    arguments.add_argument("--recipe", default=str(RECIPE), help="Recipe of all models. Default: captions.yaml here.")
     arguments.add_argument("--option", action="append", default=[], help="Further option of train.py for all models.")
     arguments.add_argument("--plain-option", action="append", default=[], help="Further option of the plain LSTMs.")
     arguments.add_argument("--ablation", action="store_true", help="Compare the parts of the model instead.")
@@ -181,8 +183,7 @@ def main() -> None:
         result = {name: over_seeds([models[name] for models in seeds]) for name in seeds[0]}
     else:
         result = over_seeds([comparison(models) for models in seeds])
-    length = {"minutes": options.minutes} if options.minutes else {"epochs": options.epochs}
-    facts = {"seeds": options.seeds, **length, "documents": options.documents}
+    facts = {name: getattr(options, name) for name in ("seeds", "epochs", "minutes", "documents")}
     print_json(result, **facts, samples=options.samples, device=options.device)
 
 
