@@ -139,6 +139,11 @@ class TrainArguments:
     warmup_segment_length: int = option(8, "Characters that share one latent at the start of the latent's warm-up.")
     warmup_kl_floor: float = option(12.0, "KL floor at the start of the latent's warm-up.")
     warmup_backward_weight: float = option(1.0, "Weight of the backward decoder at the start of the latent's warm-up.")
+    short_segments_every: int = option(
+        0,
+        "After the latent's warm-up one step in so many has segments twice as long as warmup_segment_length, so that "
+        "the generator goes on listening (0: none).",
+    )
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
     kl_warmup_fraction: float = option(0.2, "Share of the training in which the weight of the KL rises from 0 to 1.")
     eval_every: int = option(200, "Steps between two looks at the validation split.")
@@ -186,7 +191,7 @@ class TrainArguments:
             _require(value is None or value > 0, name, value, "a number above 0")
         for name in ("warmup_fraction", "kl_warmup_fraction", "latent_warmup_fraction", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
-        for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight"):
+        for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight", "short_segments_every"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")

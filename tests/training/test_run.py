@@ -407,9 +407,23 @@ def test_a_run_made_longer_does_not_warm_its_latent_up_again(text_file, tmp_path
         return batch(self, epoch, index, segment_length)
 
     monkeypatch.setattr(StreamBatches, "batch", recorded)
-    assert main(flags(text_file, tmp_path / "run", max_steps=2, latent_warmup_fraction=0.9)) == 0
+    options = {"max_steps": 2, "latent_warmup_fraction": 0.9, "short_segments_every": 0}
+    assert main(flags(text_file, tmp_path / "run", **options)) == 0
     assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--max-steps=5"]) == 0
     assert lengths == [8, 16, 16, 16, 16]
+
+
+def test_short_segments_come_after_the_warmup(text_file, tmp_path, monkeypatch):
+    lengths, read = [], StreamBatches.batch
+
+    def batch(self, epoch, index, segment_length=None):
+        lengths.append(segment_length)
+        return read(self, epoch, index, segment_length)
+
+    monkeypatch.setattr(StreamBatches, "batch", batch)
+    assert main(flags(text_file, tmp_path / "run", eval_every=20)) == 0
+    # half of the 20 steps are warm-up, from segments of 4 to those of 16; then every third step has 8
+    assert lengths[:20] == [4] * 4 + [8] * 5 + [8, 16, 16] * 3 + [8, 16]
 
 
 def test_characters_spelt_in_bytes_count_once_in_training_as_in_validation(tmp_path):
