@@ -191,8 +191,10 @@ class TrainArguments:
             _require(value is None or value > 0, name, value, "a number above 0")
         for name in ("warmup_fraction", "kl_warmup_fraction", "latent_warmup_fraction", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
-        for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight", "short_segments_every"):
+        for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
+        every = self.short_segments_every
+        _require(every == 0 or every >= 2, "short_segments_every", every, "0 or at least 2 steps")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")
         unknown = sorted(set(self.report_to) - {"tensorboard", "trackio"})
