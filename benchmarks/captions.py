@@ -168,7 +168,7 @@ def main() -> None:
     arguments.add_argument(
         "--minutes",
         type=float,
-        help="Time of the whole model's training at most; its schedules follow, and the epochs stay the most.",
+        help="Time of the whole model's training at most; its schedules follow; with --epochs, these stay the most.",
     )
     arguments.add_argument("--documents", type=int, default=400, help="Validation sentences that are scored.")
     arguments.add_argument("--samples", type=int, default=500, help="Draws of the importance-weighted bound.")
