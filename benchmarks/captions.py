@@ -98,7 +98,7 @@ def flags_of(options, seed: int) -> list[str]:
     """The options of train.py that all models share."""
     flags = [f"--config={options.recipe}", f"--train-file={options.data}", f"--validation-file={options.validation}"]
     flags += [f"--segment-length={LONGEST}", f"--max-length={LONGEST}"]
-    flags += [] if options.epochs is None else [f"--epochs={options.epochs}"]
+    flags += [] if options.minutes else [f"--epochs={options.epochs}"]
     return [*flags, f"--seed={seed}", *options.option, *device_flags(options.device)]
 
 
@@ -164,12 +164,8 @@ def main() -> None:
     """Prints a row for every model and seed, then the JSON line."""
     arguments = parser("captions", __doc__, "training sentences, one a line", seeds=3)
     arguments.add_argument("--validation", required=True, help="validation sentences, one a line")
-    arguments.add_argument("--epochs", type=float, help="Passes over the sentences, if not the recipe's.")
-    arguments.add_argument(
-        "--minutes",
-        type=float,
-        help="Time of the whole model's training at most; its schedules follow; with --epochs, these stay the most.",
-    )
+    arguments.add_argument("--epochs", type=float, default=8, help="Passes of every model over the sentences.")
+    arguments.add_argument("--minutes", type=float, help="Training time of the whole model, instead of --epochs.")
     arguments.add_argument("--documents", type=int, default=400, help="Validation sentences that are scored.")
     arguments.add_argument("--samples", type=int, default=500, help="Draws of the importance-weighted bound.")
     arguments.add_argument("--recipe", default=str(RECIPE), help="Recipe of all models. Default: captions.yaml here.")
@@ -183,7 +179,8 @@ def main() -> None:
         result = {name: over_seeds([models[name] for models in seeds]) for name in seeds[0]}
     else:
         result = over_seeds([comparison(models) for models in seeds])
-    facts = {name: getattr(options, name) for name in ("seeds", "epochs", "minutes", "documents")}
+    length = {"minutes": options.minutes} if options.minutes else {"epochs": options.epochs}
+    facts = {"seeds": options.seeds, **length, "documents": options.documents}
     print_json(result, **facts, samples=options.samples, device=options.device)
 
 

@@ -101,9 +101,9 @@ def check_options(folder: Path, flags: list[str]) -> None:
 
 def take_step(loop: TrainingLoop) -> int:
     """One optimiser step of a loop; returns the characters it trained on."""
-    before = loop.state.sums.get("characters", 0.0)
+    before = loop.session_characters
     loop.step()
-    return round(loop.state.sums["characters"] - before)
+    return round(loop.session_characters - before)
 
 
 def clock(device: str) -> float:

@@ -141,7 +141,8 @@ def main() -> None:
     if options.profile:
         print(profile(options))
     print_table(rows)
-    print_json(rows, seeds=options.seeds, rounds=len(rounds), steps=options.steps, device=options.device)
+    facts = {name: getattr(options, name) for name in ("seeds", "rounds", "minutes", "steps", "device")}
+    print_json(rows, turns=len(rounds), **facts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The figures of an evaluation as a table on the screen and as a section of the model card."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,10 @@ def _baselines(figures: dict[str, Any]) -> Group:
 
 
 def _by_place(losses: list[float]) -> Group:
-    starts = [0, *(2**octave for octave in range(len(losses)))]
-    rows = []
-    for start, end, loss in zip(starts, starts[1:], losses, strict=False):
-        rows.append((f"place {start}" if end == start + 1 else f"places {start}–{end - 1}", _format(loss)))
+    starts = [0, *(2**octave for octave in range(len(losses) - 1))]
+    labels = [f"place {a}" if b == a + 1 else f"places {a}–{b - 1}" for a, b in pairwise(starts)]
+    labels.append(f"place {starts[-1]} and later")
+    rows = [(label, _format(loss)) for label, loss in zip(labels, losses, strict=True)]
     return "Where in a segment a latent drawn from the prior loses it, nats per segment", ("",), rows
 
 

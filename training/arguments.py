@@ -141,8 +141,8 @@ class TrainArguments:
     warmup_backward_weight: float = option(1.0, "Weight of the backward decoder at the start of the latent's warm-up.")
     short_segments_every: int = option(
         0,
-        "After the latent's warm-up one step in so many has segments twice as long as warmup_segment_length, so that "
-        "the generator goes on listening (0: none).",
+        "After the latent's warm-up one step in so many has segments of twice warmup_segment_length, if the model's "
+        "are longer, so that the generator goes on listening (0: none).",
     )
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
     kl_warmup_fraction: float = option(0.2, "Share of the training in which the weight of the KL rises from 0 to 1.")

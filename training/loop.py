@@ -99,7 +99,7 @@ class TrainingLoop:
         final = LatentSettings(config.segment_length, config.kl_floor, config.backward_weight)
         first = (args.warmup_segment_length, args.warmup_kl_floor, args.warmup_backward_weight)
         self._latent_settings, self.latent = (LatentSettings(*first), final), final
-        self._started_at, self._session_characters = time.monotonic() - state.seconds, 0.0
+        self._started_at, self.session_characters = time.monotonic() - state.seconds, 0.0
 
     @property
     def progress(self) -> float:
@@ -207,16 +207,16 @@ class TrainingLoop:
 
     def _count(self, values: dict[str, float]) -> None:
         self.state.step += 1
-        # the floor is one of the model's own segments
+        # the floor and the figures are those of the model's own segments
         short = self.state.warmed_up and self.latent != self._latent_settings[1]
         if values["segments"] and not short:
             kl = values["kl"] / values["segments"]
             self.state.pressure = next_pressure(self.state.pressure, kl, self.latent.kl_floor)
         self.state.seconds = values["seconds"]
-        self._session_characters += values["characters"]
+        self.session_characters += values["characters"]
         sums = self.state.sums
-        for name in SUMS:
-            sums[name] = sums.get(name, 0.0) + values[name]
+        if not short or not sums:
+            self.state.sums = {name: sums.get(name, 0.0) + values[name] for name in SUMS}
         if self.state.step % LOG_EVERY == 0:
             figures = {
                 "loss": values["loss"] / values["targets"],
@@ -336,7 +336,7 @@ class TrainingLoop:
 
     def _show(self, bar: tqdm) -> None:
         sums = self.state.sums
-        speed = self._session_characters / max(bar.format_dict["elapsed"], 1e-9)
+        speed = self.session_characters / max(bar.format_dict["elapsed"], 1e-9)
         parts = [f"step {self.state.step}", f"loss {sums['loss'] / sums['targets']:.3f}", f"{speed:,.0f} chars/s"]
         if sums["segments"]:
             parts.insert(2, f"KL {sums['kl'] / sums['segments']:.2f}")
