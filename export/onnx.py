@@ -86,12 +86,14 @@ class Writer(nn.Module):
         super().__init__()
         self.alignment, self.length = model.model.planner.alignment, model.config.segment_length
         self.stack, self.head = model.model.generator, model.lm_head
+        self.skip = model.model.plan_skip if model.config.plan_skip else None
 
     def forward(self, context, plan, places, h, c):
         distance = torch.arange(self.length) - places[..., None]
         aligned, _ = self.alignment(context, plan, distance=distance)
         hidden, h, c = _run(self.stack, torch.cat([context, aligned], -1), h, c)
-        return self.head(hidden + context), h, c
+        direct = context if self.skip is None else context + self.skip(aligned)
+        return self.head(hidden + direct), h, c
 
 
 class PlainWriter(nn.Module):

@@ -49,6 +49,7 @@ class CharacterStep:
             # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
             query = _wide(alignment.key.weight).t() @ _wide(alignment.query.weight)
             self.query = linear(query * cache.plan.shape[-1] ** -0.5)
+            self.plan_skip = linear(backbone.plan_skip.weight) if model.config.plan_skip else None
             self.distance_bias, self.max_distance = _wide(alignment.distance_bias), alignment.max_distance
             self.place, self.segment = int(cache.position[0]), cache.segment
             self._hold(cache.plan)
@@ -60,11 +61,15 @@ class CharacterStep:
             context = cell(context)
         hidden = context
         if self.generator:
-            inputs = (context,) if self.planner is None else (context, self._aligned(context))
+            inputs, direct = (context,), context
+            if self.planner is not None:
+                inputs = (context, self._aligned(context))
+                if self.plan_skip is not None:
+                    direct = self.plan_skip(inputs[1], context)
             for cell in self.generator:
                 hidden = cell(*inputs)
                 inputs = (hidden,)
-            hidden = hidden + context
+            hidden = hidden + direct
         self.taken += 1
         return self.head(hidden)
 

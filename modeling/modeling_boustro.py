@@ -106,8 +106,9 @@ def _lstm_weight(name: str, like: torch.Tensor) -> torch.Tensor:
 class BoustroModel(BoustroPreTrainedModel):
     r"""
     The backbone: characters → context LSTM → a latent and a backward plan for each segment → alignment → generator
-    LSTM, whose output is added to the context's. With `config.latent_size == 0` there is no planner, and context and
-    generator are one plain LSTM stack with that skip connection.
+    LSTM, whose output is added to the context's, and with `config.plan_skip` to a projection of the aligned plan. With
+    `config.latent_size == 0` there is no planner, and context and generator are one plain LSTM stack with the skip
+    connection of the context.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012
@@ -120,6 +121,8 @@ class BoustroModel(BoustroPreTrainedModel):
         if config.latent_size > 0:
             self.planner = SegmentPlanner(config)
             plan_size = config.backward_hidden_size
+            if config.plan_skip:
+                self.plan_skip = nn.Linear(plan_size, size, bias=False)
         self.generator = LSTMStack(size + plan_size, size, config.num_generator_layers, config.dropout)
         self.post_init()
 
@@ -188,13 +191,16 @@ class BoustroModel(BoustroPreTrainedModel):
         state_lengths = lengths if use_cache and order is not None else None
 
         context, context_state = self._read_context(embeds, past, state_lengths)
-        hidden, plan = context, None
+        hidden, direct, plan = context, context, None
         if self.config.latent_size > 0:
             plan = self.planner(context, lengths, past, inputs)
-            hidden = torch.cat([context, plan.aligned.to(context.dtype)], -1)
+            aligned = plan.aligned.to(context.dtype)
+            hidden = torch.cat([context, aligned], -1)
+            if self.config.plan_skip:
+                direct = context + self.plan_skip(aligned)
         hidden, generator_state = self.generator(hidden, past.generator_state, state_lengths)
         if self.config.num_generator_layers > 0:
-            hidden = hidden + context
+            hidden = hidden + direct
         if use_cache:
             past.update(context_state, generator_state, plan, embeds.shape[1])
         if order is not None:

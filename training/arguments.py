@@ -78,6 +78,7 @@ class ModelArguments:
     segment_length: int | None = option(None, "Characters that share one latent.")
     encoder_hidden_size: int | None = option(None, "Units of the posterior encoder.")
     backward_hidden_size: int | None = option(None, "Units of the backward decoder.")
+    plan_skip: bool | None = option(None, "Let the softmax layer read the aligned plan directly, too (true or false).")
     dropout: float | None = option(None, "Locked dropout on the inputs of the LSTMs and of the output layer.")
     word_start_dropout: float | None = option(None, "Share of rows whose word starts are hidden from the encoder.")
     kl_floor: float | None = option(

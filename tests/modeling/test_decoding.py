@@ -18,6 +18,7 @@ from tests.modeling.test_generation import uneven_prompts
 MODELS = {
     "conditional": {},
     "standard": {"latent_prior": "standard"},
+    "no plan skip": {"plan_skip": False},
     "plain": {"latent_size": 0},
     "deep": {"num_context_layers": 2, "num_generator_layers": 3},
     "plain, context only": {"latent_size": 0, "num_generator_layers": 0},

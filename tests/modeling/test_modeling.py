@@ -32,6 +32,19 @@ def test_future_reaches_the_generator_only_through_z(model):
         assert not torch.equal(through_z[:, place - 1], free[:, place - 1])
 
 
+def test_the_plan_skip_adds_the_aligned_plan_to_what_the_softmax_reads():
+    ids, latents = random_ids(2, 8), torch.randn(2, 2, 4)
+    with_skip, without = small_model(), small_model(plan_skip=False)
+    without.load_state_dict({k: v for k, v in with_skip.state_dict().items() if "plan_skip" not in k})
+    outputs = [
+        model.model(ids, target_ids=ids, latents=latents, output_alignments=True) for model in (with_skip, without)
+    ]
+    aligned = (outputs[0].alignments @ outputs[0].backward_states).flatten(1, 2)[:, :8]  # segments of 5: (2, 2, 5, 6)
+    difference = outputs[0].last_hidden_state - outputs[1].last_hidden_state
+    assert torch.allclose(difference, with_skip.model.plan_skip(aligned), atol=1e-5)
+    assert not hasattr(without.model, "plan_skip") and not hasattr(small_model(latent_size=0).model, "plan_skip")
+
+
 def test_a_latent_never_sees_later_segments(model):
     ids = random_ids(1, 13)
     noise = torch.zeros(1, 3, 4)
