@@ -140,11 +140,6 @@ class TrainArguments:
     warmup_segment_length: int = option(8, "Characters that share one latent at the start of the latent's warm-up.")
     warmup_kl_floor: float = option(12.0, "KL floor at the start of the latent's warm-up.")
     warmup_backward_weight: float = option(1.0, "Weight of the backward decoder at the start of the latent's warm-up.")
-    short_segments_every: int = option(
-        0,
-        "After the latent's warm-up one step in so many has segments of twice warmup_segment_length, if the model's "
-        "are longer, so that the generator goes on listening (0: none).",
-    )
     clip_norm: float = option(1.0, "Largest norm of the gradient.")
     kl_warmup_fraction: float = option(0.2, "Share of the training in which the weight of the KL rises from 0 to 1.")
     eval_every: int = option(200, "Steps between two looks at the validation split.")
@@ -194,8 +189,6 @@ class TrainArguments:
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
         for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
-        every = self.short_segments_every
-        _require(every == 0 or every >= 2, "short_segments_every", every, "0 or at least 2 steps")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")
         unknown = sorted(set(self.report_to) - {"tensorboard", "trackio"})

@@ -33,7 +33,6 @@ from boustro.training.schedules import (
     next_pressure,
     progress,
     reviving_weight,
-    shortened,
 )
 
 LOG_EVERY = 10  # steps between two entries of the trackers
@@ -207,16 +206,14 @@ class TrainingLoop:
 
     def _count(self, values: dict[str, float]) -> None:
         self.state.step += 1
-        # the floor and the figures are those of the model's own segments
-        short = self.state.warmed_up and self.latent != self._latent_settings[1]
-        if values["segments"] and not short:
+        if values["segments"]:
             kl = values["kl"] / values["segments"]
             self.state.pressure = next_pressure(self.state.pressure, kl, self.latent.kl_floor)
         self.state.seconds = values["seconds"]
         self.session_characters += values["characters"]
         sums = self.state.sums
-        if not short or not sums:
-            self.state.sums = {name: sums.get(name, 0.0) + values[name] for name in SUMS}
+        for name in SUMS:
+            sums[name] = sums.get(name, 0.0) + values[name]
         if self.state.step % LOG_EVERY == 0:
             figures = {
                 "loss": values["loss"] / values["targets"],
@@ -317,9 +314,6 @@ class TrainingLoop:
         self.state.warmed_up = self.state.warmed_up or after >= self.args.latent_warmup_fraction
         fraction = 0.0 if self.state.warmed_up else self.args.latent_warmup_fraction
         self.latent = latent_warmup(after, fraction, *self._latent_settings)
-        if self.state.warmed_up:
-            every, length = self.args.short_segments_every, 2 * self.args.warmup_segment_length
-            self.latent = shortened(self.latent, self.state.step, every, length)
         loud = self.args.warmup_backward_weight if self.latent.kl_floor > 0 else 0.0
         self.backward_weight = reviving_weight(self.state.pressure, self.latent.backward_weight, loud)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):

@@ -1,7 +1,7 @@
 """Schedules as pure functions of progress, which runs from 0 (start) to 1 (end of training)."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 FIRST_PRESSURE, LEAST_PRESSURE, PRESSURE_RATE = 0.05, 1e-3, 0.1  # of the KL: see `next_pressure`
 FINAL_LEARNING_RATE = 0.02  # share of the peak that is left at the end
@@ -63,16 +63,6 @@ def latent_warmup(progress: float, fraction: float, first: LatentSettings, final
         first.kl_floor + along * (final.kl_floor - first.kl_floor),
         first.backward_weight + along * (final.backward_weight - first.backward_weight),
     )
-
-
-def shortened(settings: LatentSettings, step: int, every: int, length: int) -> LatentSettings:
-    """
-    The settings of a step after the warm-up: those given, at every `every`-th step (0: never) with segments of at most
-    `length` characters. Such a step has many latents, and keeps encoder, prior and generator in practice.
-    """
-    if every == 0 or step % every:
-        return settings
-    return replace(settings, segment_length=min(length, settings.segment_length))
 
 
 def next_pressure(pressure: float, kl: float, floor: float) -> float:

@@ -72,7 +72,6 @@ def test_every_config_field_of_ours_is_an_option():
         ("mixed_precision: fp8\n", r"invalid choice: 'fp8'"),
         ("seed: 1\n", r"at least one of --epochs, --max-steps and --max-minutes"),
         ("max_steps: 5\nwarmup_fraction: 1.5\n", r"--warmup-fraction is 1.5, expected a number from 0 to below 1"),
-        ("max_steps: 5\nshort_segments_every: 1\n", r"--short-segments-every is 1, expected 0 or at least 2 steps"),
         ("max_steps: 5\nreport_to: wandb\n", r"--report-to is 'wandb', expected tensorboard or trackio"),
         ("max_steps: 5\nlearning_rate: 0\n", r"--learning-rate is 0.0, expected a number above 0"),
     ],

@@ -20,7 +20,6 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Generat
 
 from boustro.data_scripts.batches import StreamBatches
 from boustro.training import checkpoint, report, run
-from boustro.training.loop import TrainingLoop
 from boustro.training.precision import has_bf16
 from boustro.training.run import main
 from tests.hub_server import card_errors
@@ -400,47 +399,17 @@ def test_deep_stacks_save_and_resume(text_file, tmp_path):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["steps"] == 6
 
 
-@pytest.fixture
-def lengths(monkeypatch):
-    """The segment length of every step, as the runs of a test go on."""
-    batch, found = StreamBatches.batch, []
+def test_a_run_made_longer_does_not_warm_its_latent_up_again(text_file, tmp_path, monkeypatch):
+    batch, lengths = StreamBatches.batch, []
 
     def recorded(self, epoch, index, segment_length):
-        found.append(segment_length)
+        lengths.append(segment_length)
         return batch(self, epoch, index, segment_length)
 
     monkeypatch.setattr(StreamBatches, "batch", recorded)
-    return found
-
-
-def test_a_run_made_longer_does_not_warm_its_latent_up_again(text_file, tmp_path, lengths):
-    options = {"max_steps": 2, "latent_warmup_fraction": 0.9, "short_segments_every": 0}
-    assert main(flags(text_file, tmp_path / "run", **options)) == 0
+    assert main(flags(text_file, tmp_path / "run", max_steps=2, latent_warmup_fraction=0.9)) == 0
     assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--max-steps=5"]) == 0
     assert lengths == [8, 16, 16, 16, 16]
-
-
-def test_short_segments_come_after_the_warmup(text_file, tmp_path, lengths):
-    assert main(flags(text_file, tmp_path / "run", eval_every=20)) == 0
-    # half of the 20 steps are warm-up, from segments of 4 to those of 16; then every third step has 8
-    assert lengths == [4] * 4 + [8] * 5 + [8, 16, 16] * 3 + [8, 16]
-
-
-def test_training_figures_leave_short_segments_out(text_file, tmp_path, monkeypatch):
-    counted, count = [], TrainingLoop._count
-
-    def recorded(self, values):
-        count(self, values)
-        counted.append((self.latent.segment_length, values["segments"], self.state.sums["segments"]))
-
-    monkeypatch.setattr(TrainingLoop, "_count", recorded)
-    options = {"max_steps": 6, "latent_warmup_fraction": 0, "eval_every": 6}
-    assert main(flags(text_file, tmp_path / "run", **options)) == 0
-    assert [length for length, *_ in counted] == [8, 16, 16, 8, 16, 16]
-    # the first step is counted, for there must be something to show
-    totals = [total for *_, total in counted]
-    steps = [segments for _, segments, _ in counted]
-    assert totals == [steps[0], sum(steps[:2]), sum(steps[:3]), sum(steps[:3]), sum(steps[:3]) + steps[4], totals[-1]]
 
 
 def test_characters_spelt_in_bytes_count_once_in_training_as_in_validation(tmp_path):

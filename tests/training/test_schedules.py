@@ -11,7 +11,6 @@ from boustro.training.schedules import (
     next_pressure,
     progress,
     reviving_weight,
-    shortened,
 )
 
 
@@ -52,13 +51,6 @@ def test_latent_warmup_never_leaves_the_model_s_own_segment_length():
     lengths = [latent_warmup(p / 100, 0.9, first, LatentSettings(100, 0.0, 0.0)).segment_length for p in range(100)]
     assert sorted(set(lengths)) == [32, 64, 100] and lengths == sorted(lengths)
     assert latent_warmup(0.1, 0.9, first, LatentSettings(16, 0.0, 0.0)).segment_length == 16
-
-
-def test_every_so_many_steps_have_short_segments():
-    settings = LatentSettings(128, 2.0, 0.5)
-    assert [shortened(settings, step, 3, 16).segment_length for step in range(5)] == [16, 128, 128, 16, 128]
-    assert shortened(settings, 0, 3, 16) == LatentSettings(16, 2.0, 0.5)
-    assert shortened(settings, 0, 0, 16) == shortened(settings, 0, 3, 200) == settings
 
 
 def test_pressure_rises_above_the_floor_and_falls_below_it_within_its_bounds():
