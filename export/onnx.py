@@ -80,19 +80,19 @@ class Planner(nn.Module):
 
 
 class Writer(nn.Module):
-    """Alignment, generator LSTM and softmax layer."""
+    """Alignment, generator LSTM, skip connections and softmax layer."""
 
     def __init__(self, model: BoustroForCausalLM):
         super().__init__()
         self.alignment, self.length = model.model.planner.alignment, model.config.segment_length
         self.stack, self.head = model.model.generator, model.lm_head
-        self.skip = model.model.plan_skip if model.config.plan_skip else None
+        self.plan_skip = model.model.plan_skip if model.config.plan_skip else None
 
     def forward(self, context, plan, places, h, c):
         distance = torch.arange(self.length) - places[..., None]
         aligned, _ = self.alignment(context, plan, distance=distance)
         hidden, h, c = _run(self.stack, torch.cat([context, aligned], -1), h, c)
-        direct = context if self.skip is None else context + self.skip(aligned)
+        direct = context if self.plan_skip is None else context + self.plan_skip(aligned)
         return self.head(hidden + direct), h, c
 
 

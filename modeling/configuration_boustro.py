@@ -27,8 +27,8 @@ class BoustroConfig(PreTrainedConfig):
         segment_length (`int`): the number S of characters that share one latent.
         encoder_hidden_size (`int`): size of the posterior encoder's LSTM.
         backward_hidden_size (`int`): size Hb of the states of the backward decoder, which are the plan.
-        plan_skip (`bool`): add a projection of the aligned plan to what the softmax layer reads, beside the way
-            through the generator LSTM, so that the latent is heard after a short warm-up.
+        plan_skip (`bool`): add a projection of the aligned plan to what the softmax layer reads, beside the plan's way
+            through the generator LSTM.
         dropout (`float`): locked dropout (one mask for all time steps; Gal & Ghahramani 2016) on the inputs of both
             LSTMs and of the output layer.
         word_start_dropout (`float`): the share of rows whose word starts are hidden from the encoder in training, so

@@ -15,7 +15,8 @@ class BoustroModelOutput(ModelOutput):
     Output of [`BoustroModel`]. B rows, T characters, K segments of S characters, Z latent and Hb plan dimensions.
 
     Attributes:
-        last_hidden_state: (B, T, H), states of the generator LSTM plus those of the context LSTM.
+        last_hidden_state: (B, T, H), states of the generator LSTM plus those of the context LSTM, and with
+            `plan_skip` plus the projected plan.
         past_key_values: the [`BoustroCache`], if asked for.
         latents: (B, K, Z), the z that were used. After a call that went on within a segment, latents[:, 0] stands
             for that one and is NaN: its z was used up in the plan. None after a cached call of one character.

@@ -30,7 +30,7 @@ class PlanInputs:
 
 @dataclass
 class PlanOutput:
-    """`aligned` (B, T, Hb) for the generator, the parts of the bound, and the plan to go on with after the call."""
+    """`aligned` (B, T, Hb) for writing forward, the parts of the bound, and the plan to go on with after the call."""
 
     aligned: torch.FloatTensor
     plan: torch.FloatTensor
@@ -57,8 +57,8 @@ class InferredSegments:
 
 class SegmentPlanner(nn.Module):
     r"""
-    Everything between the context LSTM and the generator LSTM. The future of a segment reaches the generator only
-    through z: plan and alignment are functions of z and of the past.
+    Everything between the context LSTM and what writes forward. The future of a segment gets there only through z:
+    plan and alignment are functions of z and of the past.
     """
 
     def __init__(self, config):

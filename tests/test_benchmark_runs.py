@@ -1,9 +1,12 @@
 """What the benchmarks share: finished runs that are used again, and their options."""
 
+import json
+
 import pytest
 
 from benchmarks import common
 from boustro.training import run
+from boustro.training.arguments import ARGUMENTS_FILE
 from tests.training.conftest import flags, make_text
 
 
@@ -16,6 +19,16 @@ def test_a_finished_run_is_used_again_for_the_same_options_only(tmp_path, monkey
     assert common.train_folder(folder, flags(text_file, folder, max_steps=1))["steps"] == 1
     with pytest.raises(SystemExit, match=r"holds a run with max_steps 1, expected 2: delete it"):
         common.train_folder(folder, flags(text_file, folder, max_steps=2))
+    # a run of a version with other options
+    file, wanted = folder / ARGUMENTS_FILE, flags(text_file, folder, max_steps=1)
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({name: value for name, value in stored.items() if name != "patience"}))
+    assert common.train_folder(folder, wanted)["steps"] == 1
+    with pytest.raises(SystemExit, match=r"holds a run with patience None, expected 3: delete it"):
+        common.train_folder(folder, [*wanted, "--patience=3"])
+    file.write_text(json.dumps({**stored, "rewind": 4}))
+    with pytest.raises(SystemExit, match=r"holds a run with rewind 4, expected None: delete it"):
+        common.train_folder(folder, wanted)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch, capsys):

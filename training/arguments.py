@@ -412,6 +412,12 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
             f"--resume: {output_dir} holds no run ({ARGUMENTS_FILE} is missing); leave --resume out to start one."
         )
     stored = json.loads(path.read_text(encoding="utf-8"))
+    known = {field.name for part in PARTS for field in dataclasses.fields(part)} | {"given", "command"}
+    if unknown := sorted(stored.keys() - known):
+        raise TrainingError(
+            f"--resume: the run in {output_dir} was started with {unknown[0]}={stored[unknown[0]]!r}, an option that "
+            "this version of boustro does not have; go on with the version that started it, or start a new run."
+        )
     if any(name in given for name in LIMITS):
         stored |= dict.fromkeys(LIMITS)
     for name, value in given.items():

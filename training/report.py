@@ -291,7 +291,7 @@ def _architecture(model: dict[str, Any]) -> str:
         prior = f"a predicted mixture of {model['prior_components']} Gaussians as prior"
     return (
         f"{size}; a latent of {model['latent_size']} dimensions ({prior}) for every "
-        f"{model['segment_length']} characters"
+        f"{model['segment_length']} characters{', plan skip' if model.get('plan_skip') else ''}"
     )
 
 

@@ -19,6 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_generate.py"
 MODELS = {
     "conditional": {},
     "standard": {"latent_prior": "standard"},
+    "no plan skip": {"plan_skip": False},
     "deep": {"num_context_layers": 2, "num_generator_layers": 2},
     "plain": {"latent_size": 0},
     "context only": {"latent_size": 0, "num_generator_layers": 0},

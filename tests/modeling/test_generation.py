@@ -6,10 +6,17 @@ from tests.conftest import random_ids, small_model
 PROMPT_LENGTHS = (11, 6, 1)
 
 
-@pytest.fixture(params=["conditional", "standard", "plain"])
+MODELS = {
+    "conditional": {},
+    "no plan skip": {"plan_skip": False},
+    "standard": {"latent_prior": "standard"},
+    "plain": {"latent_size": 0},
+}
+
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS)
 def any_model(request):
-    changes = {"latent_size": 0} if request.param == "plain" else {"latent_prior": request.param}
-    return small_model(**changes)
+    return small_model(**request.param)
 
 
 def uneven_prompts():

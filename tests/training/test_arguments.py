@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedConfig, TrainingArguments
@@ -15,6 +16,8 @@ from boustro.training.arguments import (
     public_command,
 )
 from boustro.training.errors import TrainingError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
@@ -44,9 +47,11 @@ def test_a_limit_on_the_command_line_replaces_those_of_the_recipe(recipe):
     assert (train.epochs, train.max_steps, train.max_minutes) == (None, None, 2.0)
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*RECIPES.glob("*.yaml"), *BENCHMARKS.glob("*.yaml")]), ids=lambda path: path.stem
+)
 def test_shipped_recipes_are_valid(path):
-    arguments = parse_arguments(["--config", path.stem])
+    arguments = parse_arguments(["--config", path.stem if path.parent == RECIPES else str(path), "--max-steps=1"])
     sizes = {name: value for name, value in vars(arguments.model).items() if value is not None}
     config = BoustroConfig(**sizes)
     if arguments.data.input_mode == "stream":
@@ -131,6 +136,9 @@ def test_resume_takes_the_arguments_of_the_run(tmp_path):
         parse_arguments(["--output-dir", str(tmp_path), "--resume", "--config", "base"])
     with pytest.raises(TrainingError, match=r"--batch-size is 4, but the run in .* was started with 9"):
         parse_arguments(["--output-dir", str(tmp_path), "--resume", "--batch-size", "4"])
+    (tmp_path / ARGUMENTS_FILE).write_text(json.dumps({**started.kept(), "rewind": 4}), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"was started with rewind=4, an option that .* does not have"):
+        parse_arguments(["--output-dir", str(tmp_path), "--resume"])
     with pytest.raises(TrainingError, match=r"holds no run"):
         parse_arguments(["--output-dir", str(tmp_path / "other"), "--resume"])
 
