@@ -1,7 +1,6 @@
 """What the benchmarks share: a training run in one call, figures over seeds, the table and the JSON line."""
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ from transformers.utils import logging
 
 from boustro import BoustroForCausalLM
 from boustro.data_scripts.prepare import PreparedData, prepare
-from boustro.training.arguments import ARGUMENTS_FILE, PARTS, parse_arguments
+from boustro.training.arguments import ARGUMENTS_FILE, option_defaults, parse_arguments
 from boustro.training.checkpoint import RunState
 from boustro.training.loop import TrainingLoop
 from boustro.training.run import build_accelerator, build_batches, build_model, score_while_training
@@ -94,9 +93,7 @@ def train_folder(folder: Path, flags: list[str]) -> dict[str, Any]:
 def check_options(folder: Path, flags: list[str]) -> None:
     """Raises `SystemExit` with a sentence if the run in a folder had other options than these."""
     # an option that the run's version did not have was at its default; one that only that version had differs
-    options = [option for part in PARTS for option in dataclasses.fields(part)]
-    stored = {option.name: [] if option.default is dataclasses.MISSING else option.default for option in options}
-    stored |= json.loads((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
+    stored = option_defaults() | json.loads((folder / ARGUMENTS_FILE).read_text(encoding="utf-8"))
     wanted = parse_arguments(flags).as_dict()
     for name in sorted(stored.keys() - {"overwrite_output_dir", "resume", "given", "command", "hub_token"}):
         found, value = stored[name], wanted.get(name)

@@ -191,16 +191,8 @@ class BoustroModel(BoustroPreTrainedModel):
         state_lengths = lengths if use_cache and order is not None else None
 
         context, context_state = self._read_context(embeds, past, state_lengths)
-        hidden, direct, plan = context, context, None
-        if self.config.latent_size > 0:
-            plan = self.planner(context, lengths, past, inputs)
-            aligned = plan.aligned.to(context.dtype)
-            hidden = torch.cat([context, aligned], -1)
-            if self.config.plan_skip:
-                direct = context + self.plan_skip(aligned)
-        hidden, generator_state = self.generator(hidden, past.generator_state, state_lengths)
-        if self.config.num_generator_layers > 0:
-            hidden = hidden + direct
+        plan = self.planner(context, lengths, past, inputs) if self.config.latent_size > 0 else None
+        hidden, generator_state = self._write(context, plan, past.generator_state, state_lengths)
         if use_cache:
             past.update(context_state, generator_state, plan, embeds.shape[1])
         if order is not None:
@@ -219,6 +211,17 @@ class BoustroModel(BoustroPreTrainedModel):
                 f"{embeds.shape[1]} in {len(embeds)}: give it those that were read."
             )
         return ahead, past.context_state
+
+    def _write(self, context, plan, state, lengths):
+        """Output (B, T, H) and state of the generator LSTM over context and aligned plan, skip connections added."""
+        hidden, direct = context, context
+        if plan is not None:
+            aligned = plan.aligned.to(context.dtype)
+            hidden = torch.cat([context, aligned], -1)
+            if self.config.plan_skip:
+                direct = context + self.plan_skip(aligned)
+        hidden, state = self.generator(hidden, state, lengths)
+        return (hidden + direct if self.config.num_generator_layers > 0 else hidden), state
 
     def infer(
         self,
@@ -432,11 +435,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         if target_ids is not None:
             parts, auxiliary = self._loss_parts(logits, target_ids, backbone)
             count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            weights = (
-                kl_weight,
-                self.config.kl_floor if kl_floor is None else kl_floor,
-                self.config.backward_weight if backward_weight is None else backward_weight,
-            )
+            weights = kl_weight, kl_floor, backward_weight
             loss = self._objective(parts, auxiliary, backbone, weights, count, latents is not None)
         output = BoustroCausalLMOutput(
             loss=loss,
@@ -485,6 +484,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         if not self.training:
             return negative_elbo(reconstruction, kl, count)
         kl_weight, kl_floor, backward_weight = weights
+        kl_floor = self.config.kl_floor if kl_floor is None else kl_floor
+        backward_weight = self.config.backward_weight if backward_weight is None else backward_weight
         target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
         kl = floored_kl(kl, target_counts, kl_floor, backbone.segment_targets.shape[2])
         return negative_elbo(reconstruction, kl, count, kl_weight) + backward_weight * auxiliary / count

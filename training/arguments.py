@@ -412,8 +412,7 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
             f"--resume: {output_dir} holds no run ({ARGUMENTS_FILE} is missing); leave --resume out to start one."
         )
     stored = json.loads(path.read_text(encoding="utf-8"))
-    known = {field.name for part in PARTS for field in dataclasses.fields(part)} | {"given", "command"}
-    if unknown := sorted(stored.keys() - known):
+    if unknown := sorted(stored.keys() - option_defaults().keys() - {"given", "command"}):
         raise TrainingError(
             f"--resume: the run in {output_dir} was started with {unknown[0]}={stored[unknown[0]]!r}, an option that "
             "this version of boustro does not have; go on with the version that started it, or start a new run."
@@ -428,6 +427,12 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
                 f"{stored.get(name)!r}; a resumed run cannot change it. Leave it out, or start a new run."
             )
     return stored | given | {"overwrite_output_dir": False}
+
+
+def option_defaults() -> dict[str, Any]:
+    """Every option with its default; an empty list for those that take several values."""
+    options = [option for part in PARTS for option in dataclasses.fields(part)]
+    return {option.name: [] if option.default is dataclasses.MISSING else option.default for option in options}
 
 
 def _build(part: type, values: dict[str, Any]) -> Any:

@@ -87,6 +87,7 @@ def test_the_card_has_no_hole_and_valid_metadata(finished):
     figures = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["validation"]
     assert card.data.eval_results[0].metric_value == pytest.approx(figures["bits_per_character"], abs=1e-3)
     assert f"{figures['nats_per_character']:.4f}" in text
+    assert "for every 16 characters, plan skip" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(("script", "prompt"), [("Latin", "The "), ("Han", "明月照")])
