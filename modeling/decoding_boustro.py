@@ -1,6 +1,6 @@
 """The fast decoding loop: one character costs what its arithmetic costs."""
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import nn
@@ -9,6 +9,7 @@ from transformers.generation import EosTokenCriteria, MaxLengthCriteria
 
 from .cache_boustro import BoustroCache
 from .planning_boustro import PlanInputs
+from .products_boustro import Products, lay_out, product
 
 
 class CharacterStep:
@@ -30,26 +31,24 @@ class CharacterStep:
         backbone = model.model
         self.cache, self.inputs, self.taken = cache, inputs, 0
         state = cache.context_state[0]
-
-        def linear(weight, bias=None):
-            return _linear(weight, bias, len(state), characters)
-
-        self.embedding = backbone.embedding.weight
+        products = Products(len(state), characters)
+        self.embedding = backbone.embedding.weight.detach()
         # a table of what every id adds to the gates takes one product of V rows and spares one a step
-        products = characters * max(len(state), ROWS_OF_A_PRODUCT)
-        self.reads_ids = state.device.type == "cpu" and products >= model.config.vocab_size
+        rows = characters * max(len(state), ROWS_OF_A_PRODUCT)
+        self.reads_ids = state.device.type == "cpu" and rows >= model.config.vocab_size
         self.context = _cells(
-            backbone.context, cache.context_state, linear, self.embedding if self.reads_ids else None
+            backbone.context, cache.context_state, products, self.embedding if self.reads_ids else None
         )
-        self.generator = _cells(backbone.generator, cache.generator_state, linear)
-        self.head = linear(model.lm_head.weight, model.lm_head.bias)
+        self.generator = _cells(backbone.generator, cache.generator_state, products)
+        self.head = products.linear(model.lm_head)
         self.planner = getattr(backbone, "planner", None)
         if self.planner is not None:
             alignment, self.length = self.planner.alignment, self.planner.segment_length
             # query · key = context · (queryᵀ key) · plan: the plan itself serves as its keys
             query = _wide(alignment.key.weight).t() @ _wide(alignment.query.weight)
-            self.query = linear(query * cache.plan.shape[-1] ** -0.5)
-            self.plan_skip = linear(backbone.plan_skip.weight) if model.config.plan_skip else None
+            layout = products.layout(query)
+            self.query = product(lay_out(query * cache.plan.shape[-1] ** -0.5, layout), layout)
+            self.plan_skip = products.linear(backbone.plan_skip) if model.config.plan_skip else None
             self.distance_bias, self.max_distance = _wide(alignment.distance_bias), alignment.max_distance
             self.place, self.segment = int(cache.position[0]), cache.segment
             self._hold(cache.plan)
@@ -107,63 +106,9 @@ def _wide(x):
 
 
 ROWS_OF_A_PRODUCT = 4  # a product of fewer rows takes no less time: the weights have to be read
-# characters to come from which on weights are laid out anew; that takes as long as some ten steps of 64 rows
-LAYOUT_PAYS = 32
-# multiplications of a float32 product from which on oneDNN, which divides it among threads, is the faster
-PACKED_PRODUCT = 2**20
 
 
-def _linear(weight, bias, rows, characters):
-    """The product of so many rows with a weight, in the faster layout for so many characters."""
-    weight = weight.detach()
-    if characters < LAYOUT_PAYS or weight.device.type != "cpu":
-        return _plain(weight.t(), bias)
-    packs, at_home = torch.backends.mkldnn.is_available(), _mkl_is_at_home()
-    if weight.dtype is torch.bfloat16:
-        packs = packs and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    elif at_home:
-        packs = packs and weight.dtype is torch.float32 and rows > 1 and weight.numel() > PACKED_PRODUCT
-    else:
-        packs = packs and weight.dtype is torch.float32 and rows * weight.numel() > PACKED_PRODUCT
-    if packs:
-        return _packed(weight, bias)
-    return _plain(weight.t() if at_home else weight.t().contiguous(), bias)
-
-
-def _mkl_is_at_home():
-    """Whether `torch.addmm` runs what MKL has for CPUs of Intel (those with AMX were measured): it takes a weight as
-    it lies there, and is the faster one for few rows."""
-    return torch.backends.mkl.is_available() and torch.cpu._is_amx_tile_supported()
-
-
-def _plain(weight, bias=None):
-    """x → x @ weight + bias, and (x, other) → x @ weight + other, always into the same buffer."""
-    buffer = weight.new_empty(0)
-
-    def linear(x, other=bias):
-        nonlocal buffer
-        if buffer.size(0) != x.size(0):  # `len` of a tensor goes through Python
-            buffer = x.new_empty(x.size(0), weight.size(1))
-        if other is None:
-            return torch.mm(x, weight, out=buffer)
-        return torch.addmm(other, x, weight, out=buffer)
-
-    return linear
-
-
-def _packed(weight, bias=None):
-    """x → x @ weightᵀ + bias, … as `torch.compile` lowers it for a CPU: the weight is packed once for all products."""
-    weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-
-    def linear(x, other=None):
-        if other is None:
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, None, "add")
-
-    return linear
-
-
-def _cells(stack, state, linear, embedding=None):
+def _cells(stack, state, products, embedding=None):
     """A cell for each layer of an `LSTMStack`, from `state` on; with `embedding` the first one reads ids."""
     cells = []
     for i, layer in enumerate(stack.layers):
@@ -171,7 +116,7 @@ def _cells(stack, state, linear, embedding=None):
         if layer.weight_hh_l0.device.type != "cpu":
             cells.append(_LibraryCell(layer, before))
         else:
-            cells.append(_Cell(layer, before, linear, embedding if i == 0 else None))
+            cells.append(_Cell(layer, before, products, embedding if i == 0 else None))
     return cells
 
 
@@ -203,20 +148,20 @@ class _Cell:
     candidate's weights, and c is kept as −2c, in float32 at least.
     """
 
-    def __init__(self, layer, state, linear, embedding=None):
+    def __init__(self, layer, state, products, embedding=None):
         self.hidden, memory = state
         self.scaled_memory = -2 * _wide(memory)
-        self.table, self.parts = None, None
+        self.parts, size = None, layer.input_size
         self.gates = memory.new_empty(len(memory), 4 * memory.shape[1], dtype=self.scaled_memory.dtype)
         self.admit, self.forget, self.candidate, self.emit = self.gates.chunk(4, 1)
-        bias = _scale_candidate(layer.bias_ih_l0 + layer.bias_hh_l0)
         if embedding is None:
-            self.factors = torch.cat([memory.new_empty(len(memory), layer.input_size), self.hidden], 1)
-            self.hidden = self.factors[:, layer.input_size :]
-            self.product = linear(_scale_candidate(torch.cat([layer.weight_ih_l0, layer.weight_hh_l0], 1)), bias)
-        else:
-            self.table = F.linear(embedding, _scale_candidate(layer.weight_ih_l0.clone()), bias)
-            self.product = linear(_scale_candidate(layer.weight_hh_l0.clone()))
+            self.factors = torch.cat([memory.new_empty(len(memory), size), self.hidden], 1)
+            self.hidden = self.factors[:, size:]
+        sources = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        sources = tuple(x.detach() for x in sources) + (() if embedding is None else (embedding,))
+        layout = products.layout(sources[1], 4 * memory.shape[1] * (self.hidden.shape[1] + (embedding is None) * size))
+        self.table, bias, weight = products.made(layer, (layout,), sources, partial(_gate_weights, layout))
+        self.product = product(weight, layout, bias)
 
     @property
     def memory(self):
@@ -238,6 +183,16 @@ class _Cell:
         memory = self.scaled_memory.mul_(self.forget).addcmul_(self.admit, self.candidate, value=4)
         squashed = memory.add_(self.admit, alpha=-2).sigmoid()
         return torch.addcmul(self.emit, self.emit, squashed, value=-2, out=self.hidden)
+
+
+def _gate_weights(layout, weight_ih, weight_hh, bias_ih, bias_hh, embedding=None):
+    """What a `_Cell` multiplies with: a table of the ids' share in the gates, the bias and the weight, laid out. The
+    bias is in the table if there is one."""
+    bias = _scale_candidate(bias_ih + bias_hh)
+    if embedding is None:
+        return None, bias, lay_out(_scale_candidate(torch.cat([weight_ih, weight_hh], 1)), layout)
+    table = F.linear(embedding, _scale_candidate(weight_ih.clone()), bias)
+    return table, None, lay_out(_scale_candidate(weight_hh.clone()), layout)
 
 
 def _scale_candidate(gates):

@@ -1,16 +1,20 @@
 """The fast loop gives what the stock loop of transformers gives, for the same arguments and the same seed."""
 
+import copy
+import gc
+import pickle
 import threading
 
 import pytest
 import torch
 from transformers import TextIteratorStreamer
 
-from boustro import BoustroForCausalLM, BoustroTokenizer, decoding_boustro, generation_boustro
+from boustro import BoustroForCausalLM, BoustroTokenizer, decoding_boustro, generation_boustro, products_boustro
 from boustro.cache_boustro import BoustroCache
-from boustro.decoding_boustro import LAYOUT_PAYS, CharacterStep, _draw
+from boustro.decoding_boustro import CharacterStep, _draw
 from boustro.layers_boustro import LockedDropout
 from boustro.planning_boustro import PlanInputs
+from boustro.products_boustro import LAYOUT_PAYS
 from boustro.training.precision import has_bf16
 from tests.conftest import random_ids, small_model
 from tests.modeling.test_generation import uneven_prompts
@@ -67,14 +71,63 @@ def test_the_fast_loop_gives_the_ids_of_the_stock_loop(changes, arguments, monke
 def test_so_do_weights_that_are_laid_out_anew_for_many_characters(changes, rows, at_home, monkeypatch):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this build of torch has no oneDNN")
-    packed, pack = [], decoding_boustro._packed
-    monkeypatch.setattr(decoding_boustro, "PACKED_PRODUCT", 0)
-    monkeypatch.setattr(decoding_boustro, "_mkl_is_at_home", lambda: at_home)
-    monkeypatch.setattr(decoding_boustro, "_packed", lambda *weights: packed.append(1) or pack(*weights))
+    packed, pack = [], products_boustro._packed
+    monkeypatch.setattr(products_boustro, "PACKED_PRODUCT", 0)
+    monkeypatch.setattr(products_boustro, "_mkl_is_at_home", lambda: at_home)
+    monkeypatch.setattr(products_boustro, "_packed", lambda *weights: packed.append(1) or pack(*weights))
     model, ids = small_model(**changes), random_ids(rows, 6)
     options = {"do_sample": True, "top_k": 0, "max_new_tokens": LAYOUT_PAYS + 8}
     fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
     assert torch.equal(fast, stock) and bool(packed) == (rows > 1 or not at_home)
+
+
+CHANGES = {
+    "one number": lambda model: model.model.generator.layers[0].weight_hh_l0.data[3, 2].add_(3.0),
+    "by an optimizer": lambda model: torch.optim.SGD(with_gradients(model), lr=0.5).step(),
+    "the embedding": lambda model: model.model.embedding.weight.data.mul_(-2),
+    "the plan skip": lambda model: model.model.plan_skip.weight.data.neg_(),
+    "another model's": lambda model: model.load_state_dict(small_model(seed=5).state_dict()),
+    "the head, in another format": lambda model: model.double().lm_head.weight.data.neg_(),
+}
+
+
+def with_gradients(model):
+    ids = random_ids(2, 9)
+    model(ids, labels=ids).loss.backward()
+    return list(model.parameters())
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("at_home", [False, True])
+def test_weights_laid_out_for_an_earlier_call_are_those_the_model_has_now(change, at_home, monkeypatch):
+    monkeypatch.setattr(products_boustro, "_mkl_is_at_home", lambda: at_home)
+    model, ids = small_model(), random_ids(3, 6)
+    options = {"do_sample": True, "top_k": 0, "max_new_tokens": LAYOUT_PAYS + 8}
+    before = run(model, ids, None, False, monkeypatch, **options)
+    change(model)
+    fast, stock = (run(model, ids, None, stock, monkeypatch, **options) for stock in (False, True))
+    assert torch.equal(fast, stock) and not torch.equal(fast, before)
+
+
+def test_weights_are_laid_out_once_and_go_with_the_model(monkeypatch):
+    made, cat = [], products_boustro.lay_out
+    monkeypatch.setattr(products_boustro, "_mkl_is_at_home", lambda: False)
+    monkeypatch.setattr(decoding_boustro, "lay_out", lambda weight, layout: made.append(1) or cat(weight, layout))
+    model, ids = small_model(), random_ids(3, 6)
+    options = {"do_sample": True, "max_new_tokens": LAYOUT_PAYS, "pad_token_id": 0}
+    counts = []
+    for _ in range(3):
+        model.generate(ids, **options)
+        counts.append(len(made))
+    cells = model.config.num_context_layers + model.config.num_generator_layers
+    assert [counts[1] - counts[0], counts[2] - counts[1]] == [counts[0] - cells] * 2
+    gc.collect()
+    before, copied = len(products_boustro._KEPT), copy.deepcopy(model)
+    assert len(products_boustro._KEPT) == before and set(copied.state_dict()) == set(model.state_dict())
+    pickle.loads(pickle.dumps(model))
+    del model
+    gc.collect()
+    assert len(products_boustro._KEPT) == before - cells - 2  # the head and the plan skip
 
 
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)

@@ -29,7 +29,7 @@ CODE = [
     *("cache_boustro.py", "characters_boustro.py", "configuration_boustro.py", "decoding_boustro.py"),
     *("distributions_boustro.py", "generation_boustro.py"),
     *("latents_boustro.py", "layers_boustro.py", "modeling_boustro.py", "objective_boustro.py", "outputs_boustro.py"),
-    *("pipelines_boustro.py", "planning_boustro.py", "segments_boustro.py"),
+    *("pipelines_boustro.py", "planning_boustro.py", "products_boustro.py", "segments_boustro.py"),
 ]
 FILES = [
     *(
@@ -233,10 +233,10 @@ def test_a_folder_is_pushed_again_by_a_command(anna, pushed, tmp_path, capsys):
     assert 'model_id = "anna/mine-again"' in files["README.md"].decode()
     assert 'model_id = "anna/tiny"' in (folder / "README.md").read_text(encoding="utf-8")
     message = error_of(argv, capsys)
-    assert "anna/mine-again exists and holds 23 files" in message and "--hub-exist-ok" in message
+    assert "anna/mine-again exists and holds 24 files" in message and "--hub-exist-ok" in message
     # a new branch is cut from main, with its files
     message = error_of([*argv, "--hub-revision", "v2"], capsys)
-    assert "anna/mine-again exists and holds 23 files" in message
+    assert "anna/mine-again exists and holds 24 files" in message
     assert set(anna.repositories["anna/mine-again"].branches) == {"main"}
     assert push.main([*argv, "--hub-exist-ok", "--hub-revision", "v2"]) == 0
     assert set(anna.repositories["anna/mine-again"].branches) == {"main", "v2"}
