@@ -102,8 +102,9 @@ ALLOWED_IMPORTS = {
     "json",
     "math",
     "pathlib",
+    "weakref",
 }
-ALLOWED_IMPORTS |= {"typing", "weakref", "huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"}
+ALLOWED_IMPORTS |= {"typing", "huggingface_hub", "numpy", "safetensors", "tokenizers", "torch", "transformers"}
 FORBIDDEN_FUNCTIONS = {"open", "exec", "eval", "compile", "__import__"}
 FORBIDDEN_METHODS = {"load", "loads", "open", "system", "Popen", "read_text", "read_bytes", "urlopen", "write_text"}
 
