@@ -16,7 +16,8 @@ from boustro.evaluation.scoring import evaluate_split, score_cold_windows
 def run_seed(options, seed: int) -> dict[str, float]:
     """Trains once and returns the figures."""
     flags = [f"--config={options.recipe}", f"--train-file={options.data}", f"--seed={seed}"]
-    run = train([*flags, f"--max-minutes={options.minutes}", *device_flags(options.device)])
+    flags += [f"--max-minutes={options.minutes}", *options.option, *device_flags(options.device)]
+    run = train(flags)
     split = evaluate_split(run.model, run.data.validation, input_mode="stream", seed=seed)
     return {
         "cold_nats": score_cold_windows(run.model, run.data.validation, seed=seed),
@@ -34,6 +35,7 @@ def main() -> None:
     arguments = parser("shakespeare", __doc__, "tiny-shakespeare's input.txt")
     arguments.add_argument("--minutes", type=float, default=15, help="Training time of each run.")
     arguments.add_argument("--recipe", default="shakespeare", help="Recipe to train with.")
+    arguments.add_argument("--option", action="append", default=[], help="Further option of train.py.")
     options = arguments.parse_args()
     runs = [run_seed(options, seed) for seed in range(options.seeds)]
     print_table({f"seed {seed}": run for seed, run in enumerate(runs)})

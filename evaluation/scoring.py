@@ -102,7 +102,7 @@ def collapse_warning(figures: dict[str, Any]) -> str | None:
         return (
             f"the latent is not listened to (KL {kl:.2f} nats per segment, but latents of other segments cost only "
             f"{swap:.3f} nats). Train longer, or with a longer --latent-warmup-fraction or a larger --backward-weight "
-            "than this run had; a new model may also get --plan-skip true."
+            "than this run had."
         )
     return None
 

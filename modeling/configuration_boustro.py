@@ -28,7 +28,7 @@ class BoustroConfig(PreTrainedConfig):
         encoder_hidden_size (`int`): size of the posterior encoder's LSTM.
         backward_hidden_size (`int`): size Hb of the states of the backward decoder, which are the plan.
         plan_skip (`bool`): add a projection of the aligned plan to what the softmax layer reads, beside the plan's way
-            through the generator LSTM.
+            through the generator LSTM. Without it the latent is heard less.
         dropout (`float`): locked dropout (one mask for all time steps; Gal & Ghahramani 2016) on the inputs of both
             LSTMs and of the output layer.
         word_start_dropout (`float`): the share of rows whose word starts are hidden from the encoder in training, so
@@ -62,7 +62,7 @@ class BoustroConfig(PreTrainedConfig):
     segment_length: int = 128
     encoder_hidden_size: int = 128
     backward_hidden_size: int = 64
-    plan_skip: bool = False
+    plan_skip: bool = True
     dropout: float | int = 0.1
     word_start_dropout: float | int = 0.5
     kl_floor: float | int = 0.0

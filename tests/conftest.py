@@ -14,7 +14,6 @@ SMALL = {
     "segment_length": 5,
     "encoder_hidden_size": 10,
     "backward_hidden_size": 6,
-    "plan_skip": True,
 }
 
 

@@ -14,7 +14,6 @@ TINY = {
     "segment_length": 16,
     "latent_warmup_fraction": 0.5,
     "warmup_segment_length": 4,
-    "plan_skip": True,
     "encoder_hidden_size": 12,
     "backward_hidden_size": 12,
     "dropout": 0.1,
