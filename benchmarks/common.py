@@ -24,14 +24,20 @@ from boustro.data_scripts.prepare import PreparedData, prepare
 from boustro.training.arguments import ARGUMENTS_FILE, option_defaults, parse_arguments
 from boustro.training.checkpoint import RunState
 from boustro.training.loop import TrainingLoop
-from boustro.training.run import build_accelerator, build_batches, build_model, score_while_training
+from boustro.training.run import (
+    build_accelerator,
+    build_batches,
+    build_model,
+    finish_prior,
+    score_while_training,
+)
 
 TRAIN_SCRIPT = Path(__file__).parent.parent / "train.py"
 
 
 @dataclass
 class Trained:
-    """A model with its best weights, the data it was trained on and what the training took."""
+    """A model with its best weights and a fitted prior, the data it was trained on and what the training took."""
 
     model: BoustroForCausalLM
     data: PreparedData
@@ -48,8 +54,11 @@ def train(flags: list[str], alter: Callable[[BoustroForCausalLM], None] | None =
             raise SystemExit("stopped: a benchmark cannot be resumed.")
         model = loop.accelerator.unwrap_model(loop.model, keep_fp32_wrapper=False)
         load_model(model, Path(folder) / "best" / "model.safetensors")
+    started = time.perf_counter()
+    finish_prior(model, loop, data, loop.args.seed)
+    seconds = loop.state.seconds + time.perf_counter() - started
     characters = round(loop.state.step / loop.batches.steps * data.train.characters)
-    return Trained(model.eval(), data, loop.state.seconds, loop.state.step, characters)
+    return Trained(model.eval(), data, seconds, loop.state.step, characters)
 
 
 def prepare_loop(

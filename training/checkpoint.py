@@ -21,6 +21,7 @@ from boustro.cache_boustro import BoustroCache
 from boustro.training.schedules import FIRST_PRESSURE
 
 STATE_FOLDER = "trainer_state"
+PUBLISHED = "published"  # filled and emptied again, see `publish`
 
 
 @dataclass
@@ -103,14 +104,15 @@ def recover_folder(path: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def publish(folder: Path, output_dir: Path) -> None:
-    """Copies the files of a model folder into `output_dir`, each of them in one move."""
-    for file in folder.iterdir():
-        if file.is_file():
-            beside = output_dir / f".{file.name}.new"
-            shutil.copyfile(file, beside)
-            _flush(beside)
-            os.replace(beside, output_dir / file.name)
+def publish(model: torch.nn.Module, tokenizer: Any, output_dir: Path) -> None:
+    """Writes the files of a model, as `save_model` does, into `output_dir`, each of them in one move."""
+    folder = output_dir / PUBLISHED
+    beside = begin_folder(folder)
+    save_model(beside, model, tokenizer)
+    for file in beside.iterdir():
+        _flush(file)
+        os.replace(file, output_dir / file.name)
+    recover_folder(folder)
 
 
 def save_model(folder: Path, model: torch.nn.Module, tokenizer: Any) -> None:

@@ -51,6 +51,7 @@ from boustro.training.checkpoint import RunState
 from boustro.training.errors import TrainingError
 from boustro.training.loop import TrainingLoop
 from boustro.training.precision import resolve_precision
+from boustro.training.prior import fit_prior
 from boustro.training.push import Repository, check_metadata, check_target, hub_name, push_command
 from boustro.training.schedules import FIRST_PRESSURE
 
@@ -212,7 +213,7 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool, start_from
         raise TrainingError(f"--output-dir {output_dir}: {nearest} is a file, expected a folder.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise TrainingError(f"--output-dir {output_dir}: {nearest} may not be written to: choose another folder.")
-    for name in ("last", "best"):
+    for name in ("last", "best", checkpoint.PUBLISHED):
         checkpoint.recover_folder(output_dir / name)
     present = {path.name for path in output_dir.iterdir()} if output_dir.is_dir() else set()
     if resume or not present - {ARGUMENTS_FILE}:
@@ -409,10 +410,16 @@ def resume_command(output_dir: Path) -> str:
 
 
 def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, accelerator: Accelerator) -> None:
-    """Publishes the best checkpoint, scores it in float32 on the whole split, reports and prints samples."""
+    """Publishes the best checkpoint with a fitted prior, scores it in float32 on the whole split, reports and prints
+    samples."""
     output_dir, state, args = Path(arguments.train.output_dir), loop.state, arguments.train
-    checkpoint.publish(output_dir / ("best" if state.best is not None else "last"), output_dir)
-    model = AutoModelForCausalLM.from_pretrained(output_dir).to(accelerator.device)
+    source = output_dir / ("best" if state.best is not None else "last")
+    model = AutoModelForCausalLM.from_pretrained(source).to(accelerator.device)
+    fitted = finish_prior(model, loop, data, args.seed)
+    if fitted is not None:
+        change = f"KL {fitted['kl_before']:.2f} → {fitted['kl_after']:.2f} nats per segment of validation text"
+        print(f"boustro: the prior was fitted to {fitted['segments']:,} segments: {change}")
+    checkpoint.publish(model, data.tokenizer, output_dir)
     print("boustro: scoring the whole validation split …")
     validation = evaluate_split(
         model,
@@ -431,6 +438,7 @@ def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, acceler
         "steps": state.step,
         "epochs": state.step / loop.batches.steps,
         "seconds": state.seconds,
+        "prior_fit": fitted,
         "precision": precision_name(accelerator),
         "processes": accelerator.num_processes,
         "hardware": report.hardware(accelerator.device),
@@ -445,6 +453,17 @@ def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, acceler
     samples = generate_samples(output_dir, data.tokenizer, args.prompts, args.seed, accelerator.device)
     report.write_card(output_dir, arguments, metrics, samples)
     print(summary(output_dir, validation, samples))
+
+
+def finish_prior(
+    model: BoustroForCausalLM, loop: TrainingLoop, data: PreparedData, seed: int
+) -> dict[str, Any] | None:
+    """`fit_prior` for a model that the loop has trained; None where its prior is fixed."""
+    config = model.config
+    if config.latent_size == 0 or config.latent_prior != "conditional":
+        return None
+    characters = loop.state.step / loop.batches.steps * len(loop.batches.streams.sequence)
+    return fit_prior(model, loop.batches, data.validation, round(characters / config.segment_length), seed)
 
 
 def generate_samples(

@@ -1,0 +1,138 @@
+"""The end of a training on long text: the prior is fitted to the posteriors of the finished model.
+
+In training the prior follows posteriors that move, and is told of one start where the language model reads a whole
+segment. Once the rest of the model stands still, a few thousand starts teach it what it missed. Latents, plans and
+reconstruction stay as they are; the KL is paid to a better prior.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from boustro import BoustroForCausalLM
+from boustro.cache_boustro import BoustroCache
+from boustro.data_scripts.batches import StreamBatches, Streams
+from boustro.data_scripts.encoding import EncodedCorpus
+from boustro.distributions_boustro import log_normal
+from boustro.evaluation.reading import WINDOW_POSITIONS
+from boustro.objective_boustro import sample_gaussian
+
+STARTS = 8_192  # segments that the prior is fitted to, but no more than training has read
+JUDGES = 1_024  # segments of validation text, at most
+ROWS = 16  # in which the validation text is read
+PASSES = 60
+BATCH_SIZE = 512
+LEARNING_RATE = 0.005  # of Adam, going down to 0 in a straight line
+DROPOUT = 0.1  # of the context that the weights are predicted from
+
+
+@dataclass(frozen=True)
+class SegmentStarts:
+    """What is known of N segments where each of them starts, on the CPU.
+
+    Attributes:
+        context: (N, H), the context state, which the prior sees.
+        mean, log_variance: (N, Z), of the posterior.
+    """
+
+    context: torch.Tensor
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+
+def fit_prior(
+    model: BoustroForCausalLM, batches: StreamBatches, validation: EncodedCorpus, segments: int, seed: int
+) -> dict[str, Any] | None:
+    """Fits the conditional prior of a trained model to its posteriors, by Adam on −log p(z) of their draws.
+
+    The model keeps all other weights, and its prior too unless the new one lowers the KL of validation text. It is
+    left in evaluation mode.
+
+    Args:
+        batches: the training text.
+        segments: how many segments training has read.
+
+    Returns how many `segments` were used, and `kl_before` and `kl_after` of the validation text, nats per segment.
+    None, and nothing is done, where there is no whole segment of either text.
+    """
+    model.eval()
+    length, bos = model.config.segment_length, model.config.bos_token_id
+    rows = min(ROWS, max(len(validation.ids) // length, 1))
+    judges = read_starts(model, Streams(validation.ids, validation.word_starts, rows, bos), JUDGES, seed, readings=1)
+    starts = read_starts(model, batches.streams, min(STARTS, segments), seed)
+    if not len(judges) or not len(starts):
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(judges.mean.shape, generator=generator)
+    prior = copy.deepcopy(model.model.planner.prior).float().cpu()
+    before = kl_of(prior, judges, noise)
+    _descend(prior, starts, generator)
+    after = kl_of(prior, judges, noise)
+    if after < before:
+        model.model.planner.prior.load_state_dict(prior.state_dict())
+    return {"segments": len(starts), "kl_before": before, "kl_after": min(before, after)}
+
+
+@torch.no_grad()
+def read_starts(
+    model: BoustroForCausalLM, streams: Streams, count: int, seed: int, readings: int | None = None
+) -> SegmentStarts:
+    """The starts of about the first `count` whole segments of a text, of a few more to fill a window.
+
+    The text is read from a place of its own each time, so that segments fall differently, as often as it takes or
+    `readings` times.
+    """
+    length, device = model.config.segment_length, model.device
+    whole = streams.length // length * length
+    window = max(WINDOW_POSITIONS // (streams.rows * length), 1) * length
+    no_draw = torch.zeros(streams.rows, 0, model.config.latent_size, device=device)
+    rng, found, reading = np.random.default_rng([seed, 3]), [], 0
+    while whole and sum(map(len, found)) < count and reading != readings:
+        offset, cache = int(rng.integers(len(streams.sequence))), BoustroCache()
+        for start in range(0, whole, window):
+            pieces = streams.window(start, min(start + window, whole), offset)
+            ids, targets, word_starts = (torch.from_numpy(piece).to(device) for piece in pieces)
+            inputs = {"past_key_values": cache, "word_starts": word_starts, "latent_noise": no_draw}
+            output = model.model.infer(ids, targets, **inputs)
+            context = output.last_hidden_state[:, ::length]
+            values = (context, output.posterior_mean, output.posterior_log_variance)
+            found.append(SegmentStarts(*(value.flatten(0, 1).float().cpu() for value in values)))
+            if sum(map(len, found)) >= count:
+                break
+        reading += 1
+    if not found:
+        return SegmentStarts(*torch.zeros(3, 0, 1))
+    return SegmentStarts(**{name: torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])})
+
+
+@torch.no_grad()
+def kl_of(prior: torch.nn.Module, starts: SegmentStarts, noise: torch.Tensor) -> float:
+    """KL(q ‖ p), nats per segment, estimated at the draws of q that the standard normal `noise` (N, Z) gives."""
+    latents = sample_gaussian(starts.mean, starts.log_variance, noise)
+    posterior = log_normal(latents, starts.mean, starts.log_variance).sum(-1)
+    return float((posterior - prior(starts.context).log_prob(latents)).mean())
+
+
+def _descend(prior: torch.nn.Module, starts: SegmentStarts, generator: torch.Generator) -> None:
+    size = min(BATCH_SIZE, len(starts))
+    steps = PASSES * len(starts) // size
+    optimizer = torch.optim.Adam(prior.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())  # of the dropout
+        for _ in range(steps):
+            index = torch.randint(len(starts), (size,), generator=generator)
+            mean, log_variance = starts.mean[index], starts.log_variance[index]
+            latents = sample_gaussian(mean, log_variance, torch.randn(mean.shape, generator=generator))
+            loss = -prior(F.dropout(starts.context[index], DROPOUT)).log_prob(latents).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
