@@ -16,7 +16,8 @@ def test_a_larger_model_takes_more_by_its_size(tmp_path):
         figures = memory_of_use(str(tmp_path / name))
         found.append(figures["memory_mib"] - figures["libraries_mib"])
         weights = model.get_memory_footprint() / 2**20
-    assert weights > 50 and weights * 0.9 < found[1] - found[0] < 4 * weights
+    # the file read, the weights, and for decoding two copies of most of them
+    assert weights > 50 and weights * 0.9 < found[1] - found[0] < 5 * weights
 
 
 def test_a_process_that_fails_is_not_measured(tmp_path):
