@@ -480,6 +480,7 @@ def test_patience_stops_a_run_that_no_longer_improves(text_file, tmp_path, monke
     assert main(flags(text_file, tmp_path / "run", **options)) == 0
     state = json.loads((tmp_path / "run/last/trainer_state/state.json").read_text())
     assert state["step"] == 12 and state["best"] == 1.0
-    published, best, last = (load_file(tmp_path / "run" / folder / "model.safetensors") for folder in ("", "best", "last"))
+    folders = (tmp_path / "run" / name for name in ("", "best", "last"))
+    published, best, last = (load_file(folder / "model.safetensors") for folder in folders)
     name = "lm_head.weight"
     assert torch.equal(published[name], best[name]) and not torch.equal(best[name], last[name])
