@@ -37,13 +37,20 @@ TRAIN_SCRIPT = Path(__file__).parent.parent / "train.py"
 
 @dataclass
 class Trained:
-    """A model with its best weights and a fitted prior, the data it was trained on and what the training took."""
+    """A model with its best weights and a fitted prior, the data it was trained on and what the training took, the fit
+    included. `prior_fit` is what the fit did, None for a prior that is not fitted."""
 
     model: BoustroForCausalLM
     data: PreparedData
     seconds: float
     steps: int
     characters: int
+    prior_fit: dict[str, Any] | None = None
+
+    @property
+    def kl_before_fit(self) -> float | None:
+        """The KL before the fit, nats per segment of the beginning of the validation text."""
+        return self.prior_fit and self.prior_fit["kl_before"]
 
 
 def train(flags: list[str], alter: Callable[[BoustroForCausalLM], None] | None = None) -> Trained:
@@ -55,10 +62,10 @@ def train(flags: list[str], alter: Callable[[BoustroForCausalLM], None] | None =
         model = loop.accelerator.unwrap_model(loop.model, keep_fp32_wrapper=False)
         load_model(model, Path(folder) / "best" / "model.safetensors")
     started = time.perf_counter()
-    finish_prior(model, loop, data, loop.args.seed)
+    fitted = finish_prior(model, loop, data, loop.args.seed)
     seconds = loop.state.seconds + time.perf_counter() - started
     characters = round(loop.state.step / loop.batches.steps * data.train.characters)
-    return Trained(model.eval(), data, seconds, loop.state.step, characters)
+    return Trained(model.eval(), data, seconds, loop.state.step, characters, fitted)
 
 
 def prepare_loop(

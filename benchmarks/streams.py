@@ -7,7 +7,8 @@ The last 10 % of the file are held out and read as one stream with the state car
 not counted); `equal_size` is the plain LSTM with as many parameters in all. All see the same characters. Figures:
 `nats` per character: for the latent model the particle bound (`--particles`, Maddison et al. 2017), for a plain LSTM
 its likelihood; `elbo`, the looser bound; `bits` per character and `bits_per_byte` belong to `nats`; `kl` and
-`swap_loss` are nats per segment, the second lost when segments exchange their latents. In the JSON also
+`swap_loss` are nats per segment, the second lost when segments exchange their latents; `kl_before_fit` is the KL of
+the beginning of the held-out text before the prior is fitted. In the JSON also
 `above_same_decoder` and `above_equal_size`, the per cent by which `nats` of the latent model lies above each, and
 `elbo_above_same_decoder`.
 """
@@ -53,6 +54,7 @@ def figures(run: Trained, particles: int, seed: int) -> dict[str, float]:
         "bits": split["bits_per_character"] * nats / elbo,
         "bits_per_byte": split["bits_per_byte"] * nats / elbo,
         "kl": split["kl_per_segment"],
+        "kl_before_fit": run.kl_before_fit,
         "swap_loss": split["swap_loss_per_segment"],
         "parameters": run.model.num_parameters(),
         "characters": run.characters,

@@ -21,7 +21,7 @@ from boustro.cache_boustro import BoustroCache
 from boustro.training.schedules import FIRST_PRESSURE
 
 STATE_FOLDER = "trainer_state"
-PUBLISHED = "published"  # filled and emptied again, see `publish`
+TO_PUBLISH = "to_publish"  # filled and emptied again, see `publish`
 
 
 @dataclass
@@ -106,13 +106,12 @@ def recover_folder(path: Path) -> None:
 
 def publish(model: torch.nn.Module, tokenizer: Any, output_dir: Path) -> None:
     """Writes the files of a model, as `save_model` does, into `output_dir`, each of them in one move."""
-    folder = output_dir / PUBLISHED
-    beside = begin_folder(folder)
-    save_model(beside, model, tokenizer)
-    for file in beside.iterdir():
+    folder = begin_folder(output_dir / TO_PUBLISH)
+    save_model(folder, model, tokenizer)
+    for file in folder.iterdir():
         _flush(file)
         os.replace(file, output_dir / file.name)
-    recover_folder(folder)
+    folder.rmdir()
 
 
 def save_model(folder: Path, model: torch.nn.Module, tokenizer: Any) -> None:

@@ -6,12 +6,11 @@ reconstruction stay as they are; the KL is paid to a better prior.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from boustro import BoustroForCausalLM
 from boustro.cache_boustro import BoustroCache
@@ -23,7 +22,10 @@ from boustro.objective_boustro import sample_gaussian
 
 STARTS = 8_192  # segments that the prior is fitted to, but no more than training has read
 JUDGES = 1_024  # segments of validation text, at most
-ROWS = 16  # in which the validation text is read
+JUDGING_DRAWS = 4_096  # from all their posteriors together, at least
+ROWS = 16  # in which a text is read, fewer if it has not SEGMENTS_OF_ROW for each
+SEGMENTS_OF_ROW = 8
+READING = 0xF17  # of the random places where a reading begins: no epoch of the training has this number
 PASSES = 60
 BATCH_SIZE = 512
 LEARNING_RATE = 0.005  # of Adam, going down to 0 in a straight line
@@ -46,6 +48,9 @@ class SegmentStarts:
     def __len__(self) -> int:
         return len(self.context)
 
+    def __getitem__(self, index: torch.Tensor | slice) -> "SegmentStarts":
+        return SegmentStarts(*(getattr(self, field.name)[index] for field in fields(self)))
+
 
 def fit_prior(
     model: BoustroForCausalLM, batches: StreamBatches, validation: EncodedCorpus, segments: int, seed: int
@@ -59,48 +64,55 @@ def fit_prior(
         batches: the training text.
         segments: how many segments training has read.
 
-    Returns how many `segments` were used, and `kl_before` and `kl_after` of the validation text, nats per segment.
-    None, and nothing is done, where there is no whole segment of either text.
+    Returns how many `segments` were used, and `kl_before` and `kl_after` of the beginning of the validation text, nats
+    per segment. None, and nothing is done, where there is no whole segment of either text.
     """
     model.eval()
-    length, bos = model.config.segment_length, model.config.bos_token_id
-    rows = min(ROWS, max(len(validation.ids) // length, 1))
-    judges = read_starts(model, Streams(validation.ids, validation.word_starts, rows, bos), JUDGES, seed, readings=1)
-    starts = read_starts(model, batches.streams, min(STARTS, segments), seed)
+    judges = read_starts(model, validation.ids, validation.word_starts, JUDGES, seed, readings=1)
+    training = batches.streams
+    starts = read_starts(model, training.sequence, training.word_starts, min(STARTS, segments), seed)
     if not len(judges) or not len(starts):
         return None
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(judges.mean.shape, generator=generator)
-    prior = copy.deepcopy(model.model.planner.prior).float().cpu()
+    draws = -(-JUDGING_DRAWS // len(judges))
+    noise = torch.randn(draws, *judges.mean.shape, generator=generator)
+    trained = model.model.planner.prior
+    prior = copy.deepcopy(trained).float().cpu()
     before = kl_of(prior, judges, noise)
     _descend(prior, starts, generator)
+    prior.to(trained.means.dtype).float()  # what the model can keep of it
     after = kl_of(prior, judges, noise)
     if after < before:
-        model.model.planner.prior.load_state_dict(prior.state_dict())
+        trained.load_state_dict(prior.state_dict())
     return {"segments": len(starts), "kl_before": before, "kl_after": min(before, after)}
 
 
 @torch.no_grad()
 def read_starts(
-    model: BoustroForCausalLM, streams: Streams, count: int, seed: int, readings: int | None = None
+    model: BoustroForCausalLM,
+    ids: np.ndarray,
+    word_starts: np.ndarray,
+    count: int,
+    seed: int,
+    readings: int | None = None,
 ) -> SegmentStarts:
-    """The starts of about the first `count` whole segments of a text, of a few more to fill a window.
+    """The starts of the first `count` whole segments of a text.
 
-    The text is read from a place of its own each time, so that segments fall differently, as often as it takes or
-    `readings` times.
+    The text is read as streams, from a random place each time, so that segments fall differently, as often as it takes
+    or `readings` times.
     """
-    length, device = model.config.segment_length, model.device
+    length, bos, device = model.config.segment_length, model.config.bos_token_id, model.device
+    streams = Streams(ids, word_starts, min(max(len(ids) // (SEGMENTS_OF_ROW * length), 1), ROWS), bos)
     whole = streams.length // length * length
     window = max(WINDOW_POSITIONS // (streams.rows * length), 1) * length
     no_draw = torch.zeros(streams.rows, 0, model.config.latent_size, device=device)
-    rng, found, reading = np.random.default_rng([seed, 3]), [], 0
+    rng, found, reading = np.random.default_rng([seed, READING]), [], 0
     while whole and sum(map(len, found)) < count and reading != readings:
-        offset, cache = int(rng.integers(len(streams.sequence))), BoustroCache()
+        offset, cache = int(rng.integers(len(ids))), BoustroCache()
         for start in range(0, whole, window):
             pieces = streams.window(start, min(start + window, whole), offset)
-            ids, targets, word_starts = (torch.from_numpy(piece).to(device) for piece in pieces)
-            inputs = {"past_key_values": cache, "word_starts": word_starts, "latent_noise": no_draw}
-            output = model.model.infer(ids, targets, **inputs)
+            inputs, targets, codes = (torch.from_numpy(piece).to(device) for piece in pieces)
+            output = model.model.infer(inputs, targets, past_key_values=cache, word_starts=codes, latent_noise=no_draw)
             context = output.last_hidden_state[:, ::length]
             values = (context, output.posterior_mean, output.posterior_log_variance)
             found.append(SegmentStarts(*(value.flatten(0, 1).float().cpu() for value in values)))
@@ -109,12 +121,13 @@ def read_starts(
         reading += 1
     if not found:
         return SegmentStarts(*torch.zeros(3, 0, 1))
-    return SegmentStarts(**{name: torch.cat([getattr(part, name) for part in found]) for name in vars(found[0])})
+    together = (torch.cat([getattr(part, field.name) for part in found]) for field in fields(SegmentStarts))
+    return SegmentStarts(*together)[:count]
 
 
 @torch.no_grad()
 def kl_of(prior: torch.nn.Module, starts: SegmentStarts, noise: torch.Tensor) -> float:
-    """KL(q ‖ p), nats per segment, estimated at the draws of q that the standard normal `noise` (N, Z) gives."""
+    """KL(q ‖ p), nats per segment, estimated at the draws of q that the standard normal `noise` (D, N, Z) gives."""
     latents = sample_gaussian(starts.mean, starts.log_variance, noise)
     posterior = log_normal(latents, starts.mean, starts.log_variance).sum(-1)
     return float((posterior - prior(starts.context).log_prob(latents)).mean())
@@ -125,14 +138,13 @@ def _descend(prior: torch.nn.Module, starts: SegmentStarts, generator: torch.Gen
     steps = PASSES * len(starts) // size
     optimizer = torch.optim.Adam(prior.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())  # of the dropout
-        for _ in range(steps):
-            index = torch.randint(len(starts), (size,), generator=generator)
-            mean, log_variance = starts.mean[index], starts.log_variance[index]
-            latents = sample_gaussian(mean, log_variance, torch.randn(mean.shape, generator=generator))
-            loss = -prior(F.dropout(starts.context[index], DROPOUT)).log_prob(latents).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for _ in range(steps):
+        some = starts[torch.randint(len(starts), (size,), generator=generator)]
+        kept = torch.rand(some.context.shape, generator=generator) >= DROPOUT
+        noise = torch.randn(some.mean.shape, generator=generator)
+        latents = sample_gaussian(some.mean, some.log_variance, noise)
+        loss = -prior(some.context * kept / (1 - DROPOUT)).log_prob(latents).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()

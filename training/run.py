@@ -213,7 +213,7 @@ def check_output_dir(output_dir: Path, overwrite: bool, resume: bool, start_from
         raise TrainingError(f"--output-dir {output_dir}: {nearest} is a file, expected a folder.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise TrainingError(f"--output-dir {output_dir}: {nearest} may not be written to: choose another folder.")
-    for name in ("last", "best", checkpoint.PUBLISHED):
+    for name in ("last", "best", checkpoint.TO_PUBLISH):
         checkpoint.recover_folder(output_dir / name)
     present = {path.name for path in output_dir.iterdir()} if output_dir.is_dir() else set()
     if resume or not present - {ARGUMENTS_FILE}:
@@ -415,11 +415,10 @@ def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, acceler
     output_dir, state, args = Path(arguments.train.output_dir), loop.state, arguments.train
     source = output_dir / ("best" if state.best is not None else "last")
     model = AutoModelForCausalLM.from_pretrained(source).to(accelerator.device)
+    checkpoint.publish(model, data.tokenizer, output_dir)  # to be there if what follows is interrupted
     fitted = finish_prior(model, loop, data, args.seed)
     if fitted is not None:
-        change = f"KL {fitted['kl_before']:.2f} → {fitted['kl_after']:.2f} nats per segment of validation text"
-        print(f"boustro: the prior was fitted to {fitted['segments']:,} segments: {change}")
-    checkpoint.publish(model, data.tokenizer, output_dir)
+        checkpoint.publish(model, data.tokenizer, output_dir)
     print("boustro: scoring the whole validation split …")
     validation = evaluate_split(
         model,
@@ -458,12 +457,17 @@ def finish(arguments: Arguments, data: PreparedData, loop: TrainingLoop, acceler
 def finish_prior(
     model: BoustroForCausalLM, loop: TrainingLoop, data: PreparedData, seed: int
 ) -> dict[str, Any] | None:
-    """`fit_prior` for a model that the loop has trained; None where its prior is fixed."""
+    """`fit_prior` for a model that the loop has trained, with a line about it; None where there is nothing to fit."""
     config = model.config
     if config.latent_size == 0 or config.latent_prior != "conditional":
         return None
+    print("boustro: fitting the prior …")
     characters = loop.state.step / loop.batches.steps * len(loop.batches.streams.sequence)
-    return fit_prior(model, loop.batches, data.validation, round(characters / config.segment_length), seed)
+    fitted = fit_prior(model, loop.batches, data.validation, round(characters / config.segment_length), seed)
+    if fitted is not None:
+        change = f"KL of validation text from {fitted['kl_before']:.2f} to {fitted['kl_after']:.2f} nats per segment"
+        print(f"boustro: fitted the prior to {fitted['segments']:,} segments; {change}")
+    return fitted
 
 
 def generate_samples(
