@@ -16,9 +16,8 @@ from boustro import BoustroForCausalLM
 from boustro.cache_boustro import BoustroCache
 from boustro.data_scripts.batches import StreamBatches, Streams
 from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.distributions_boustro import log_normal
 from boustro.evaluation.reading import WINDOW_POSITIONS
-from boustro.objective_boustro import sample_gaussian
+from boustro.objective_boustro import kl_to_prior, sample_gaussian
 
 STARTS = 8_192  # segments that the prior is fitted to, but no more than training has read
 JUDGES = 1_024  # segments of validation text, at most
@@ -127,10 +126,9 @@ def read_starts(
 
 @torch.no_grad()
 def kl_of(prior: torch.nn.Module, starts: SegmentStarts, noise: torch.Tensor) -> float:
-    """KL(q ‖ p), nats per segment, estimated at the draws of q that the standard normal `noise` (D, N, Z) gives."""
+    """KL(q ‖ p), nats per segment, at the draws of q that the standard normal `noise` (D, N, Z) gives."""
     latents = sample_gaussian(starts.mean, starts.log_variance, noise)
-    posterior = log_normal(latents, starts.mean, starts.log_variance).sum(-1)
-    return float((posterior - prior(starts.context).log_prob(latents)).mean())
+    return float(kl_to_prior(starts.mean, starts.log_variance, latents, prior(starts.context)).mean())
 
 
 def _descend(prior: torch.nn.Module, starts: SegmentStarts, generator: torch.Generator) -> None:

@@ -113,8 +113,9 @@ def test_a_model_in_bfloat16_is_judged_by_the_weights_it_keeps():
 
 
 def test_kl_is_that_of_the_definition():
-    mixture = small_model(prior_components=1).model.planner.prior
-    mixture.means.data[:], mixture.log_variances.data[:] = 1.0, math.log(4.0)
+    mixture = small_model(prior_components=2).model.planner.prior
+    mixture.means.data[:], mixture.log_variances.data[:] = 1.0, math.log(4.0)  # twice the same Gaussian
     starts = SegmentStarts(torch.zeros(1, 12), torch.full((1, 4), 2.0), torch.zeros(1, 4))
-    # log N(2; 2, 1) − log N(2; 1, 4), in each of the four dimensions
-    assert kl_of(mixture, starts, torch.zeros(1, 1, 4)) == pytest.approx(4 * (math.log(2) + 1 / 8))
+    noise = torch.randn(100_000, 1, 4, generator=torch.Generator().manual_seed(0))
+    # KL(N(2, 1) ‖ N(1, 4)) = log 2 + (1 + 1) / 8 − 1 / 2, in each of the four dimensions
+    assert kl_of(mixture, starts, noise) == pytest.approx(4 * (math.log(2) - 1 / 4), rel=0.01)
