@@ -35,6 +35,9 @@ def check_checkpoint(name: str) -> None:
             raise DataError(f"checkpoint {name}: the folder holds no model (config.json is missing).")
     elif name.count("/") != 1:
         raise DataError(f"checkpoint {name}: there is no such folder, and a Hub id would have the form user/name.")
+    elif (parent := Path(name).parent).is_dir():
+        found = ", ".join(sorted(path.name for path in parent.iterdir() if path.is_dir())[:8]) or "none"
+        raise DataError(f"checkpoint {name}: there is no such folder; the folders in {parent} are: {found}.")
 
 
 def read_report(folder: Path) -> dict:

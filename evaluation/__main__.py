@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from boustro.data_scripts.batches import Batch
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.files import check_checkpoint
+from boustro.data_scripts.files import check_checkpoint, find_files
 from boustro.evaluation import safety
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
 from boustro.evaluation.memory import memory_of_use
@@ -69,13 +69,15 @@ def main(argv: list[str] | None = None) -> int:
     warning = collapse_warning(figures)
     if warning:
         print(f"warning: {warning}")
+    code = 0
     try:
         card = write()
         print(f"written: {card}" if card else "nothing written: give --output for a checkpoint of the Hub.")
     except OSError as error:
         print(f"nothing written ({error}): give another folder as --output.")
+        code = 1
     print(json.dumps(figures))
-    return 0
+    return code
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -134,6 +136,10 @@ def check(options: argparse.Namespace) -> None:
     for baseline in options.baseline:
         check_checkpoint(baseline)
     check_device_and_seed(options)
+    if options.output and Path(options.output).exists() and not Path(options.output).is_dir():
+        raise DataError(f"--output {options.output} is a file, expected a folder.")
+    if options.train_data:
+        find_files(options.train_data)
     if options.max_length is not None and options.max_length < 2:
         raise DataError(f"--max-length is {options.max_length}, expected at least 2 characters.")
     if options.samples == 1 or options.samples < 0:

@@ -49,7 +49,18 @@ class BoustroConfig(PreTrainedConfig):
     """
 
     model_type = "boustro"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
+    # `Trainer.predict` and `compute_metrics` get the logits alone, as from any language model
+    keys_to_ignore_at_inference = [  # noqa: RUF012
+        "past_key_values",
+        "reconstruction",
+        "kl",
+        "backward_nll",
+        "target_count",
+        "segment_count",
+        "latents",
+        "posterior_mean",
+        "alignments",
+    ]
 
     vocab_size: int = 324
     embedding_size: int = 64

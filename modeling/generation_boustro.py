@@ -71,7 +71,9 @@ class BoustroGenerationMixin(GenerationMixin):
         if prompt is not None:
             _check_prompt(name, prompt)
             _check_mask(kwargs.get("attention_mask"), prompt, begun)
-            if not begun:
+            if begun:
+                _check_unread(kwargs["past_key_values"], prompt, kwargs.get("attention_mask"))
+            else:
                 prompt = self._pad_left(prompt, kwargs)
             inputs = prompt
         elif kwargs.get("inputs_embeds") is not None and not begun:
@@ -125,6 +127,9 @@ class BoustroGenerationMixin(GenerationMixin):
         temperature = model_kwargs.get("latent_temperature")
         if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise ValueError(f"latent_temperature is {temperature!r}, expected 0 or a positive number.")
+        for name in ("target_ids", "word_starts", "segment_starts", "output_alignments"):
+            if model_kwargs.get(name) is not None:
+                raise ValueError(f"{name} was given, but it is for model(…): generate() has no use for it.")
         ours = ("latent_temperature", "return_latents")
         super()._validate_model_kwargs({k: v for k, v in model_kwargs.items() if k not in ours})
 
@@ -214,12 +219,19 @@ class BoustroGenerationMixin(GenerationMixin):
         given = model_kwargs.get("past_key_values")
         if _has_begun(given):
             _check_rows(given, batch_size * repeats)
+            if generation_config.use_cache is False:
+                raise ValueError(
+                    "past_key_values was given with use_cache=False, expected one of them: leave past_key_values out "
+                    "to read the whole text anew."
+                )
         elif generation_config.use_cache is not False:
             cache = prompt_cache or BoustroCache()
             if repeats > 1:
                 cache.batch_repeat_interleave(repeats)
             # an empty cache of the caller's is the one that is filled
             model_kwargs["past_key_values"] = cache if given is None else given.become(cache)
+        elif given is not None:
+            del model_kwargs["past_key_values"]  # an empty one that nobody fills
         if generation_config.do_sample and self.config.latent_size > 0:
             prompt = model_kwargs["latents"].shape[1] if model_kwargs.get("latents") is not None else 1
             segments = prompt + max_cache_length // self.config.segment_length + 2
@@ -356,6 +368,16 @@ def _check_rows(cache, rows):
         raise ValueError(
             f"past_key_values holds the state of {found} rows, expected {rows}: prompts times num_beams or "
             "num_return_sequences; past_key_values.batch_repeat_interleave(n) repeats every row."
+        )
+
+
+def _check_unread(cache, ids, mask):
+    """Raises `ValueError` unless ids (B, T), or with a mask of all the text the last of them, are new to a cache."""
+    seen, columns = cache.get_seq_length(), max(ids.shape[1], 0 if mask is None else mask.shape[1])
+    if columns <= seen:
+        raise ValueError(
+            f"the ids have {columns} columns, but past_key_values has read {seen} already, expected those and at "
+            "least one more: give the whole text, such as the sequences of the call that returned the cache."
         )
 
 

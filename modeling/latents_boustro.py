@@ -138,6 +138,8 @@ class BoustroLatentsMixin:
         if not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise ValueError(f"temperature is {temperature!r}, expected 0 or a positive number.")
         tokenizer = self._tokenizer(tokenizer)
+        if self.config.bos_token_id is None:
+            raise ValueError("config.bos_token_id is None, expected the id a text begins with: set it.")
         start = torch.full((count, 1), self.config.bos_token_id, device=self.device)
         with self._evaluating():
             prior = self.model(start, use_cache=False).prior
@@ -276,6 +278,7 @@ class BoustroLatentsMixin:
         pad, end = self.config.pad_token_id, self.config.eos_token_id
         end = end[0] if isinstance(end, list) else end
         rows = [[i for i in row if i != pad] for row in rows]
+        pad = 0 if pad is None else pad
         if self.config.latent_prior == "standard" and end is not None:
             rows = [row if row and row[-1] == end else [*row, end] for row in rows]
         if min((len(row) for row in rows), default=0) < 2:

@@ -54,6 +54,14 @@ class BoustroPreTrainedModel(PreTrainedModel):
             init.normal_(module.means)
             init.constant_(module.log_variances, -2.0)
 
+    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
+        """As in transformers; the backward decoder's output layer, which predicts the same ids, grows along."""
+        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        if self.config.latent_size > 0:
+            decoder = self.base_model.planner.backward_decoder
+            decoder.output = self._get_resized_lm_head(decoder.output, embeddings.num_embeddings)
+        return embeddings
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, use_safetensors=None, **kwargs):
         """
@@ -271,7 +279,9 @@ class BoustroModel(BoustroPreTrainedModel):
             raise ValueError("Give either input_ids or inputs_embeds, and not both.")
         if inputs_embeds is not None:
             return inputs_embeds
-        if input_ids.shape[1] == 0:
+        if input_ids.dim() != 2:
+            raise ValueError(f"input_ids has the shape {tuple(input_ids.shape)}, expected (rows, characters).")
+        if input_ids.numel() == 0:
             raise ValueError("input_ids holds no character, expected at least <bos> in every row.")
         # on a GPU the check would cost a synchronisation at every step
         if input_ids.device.type == "cpu":
@@ -295,6 +305,8 @@ def _check_shapes(embeds, attention_mask, **others):
 
 
 def _check_ids(name, ids, vocab_size):
+    if torch.compiler.is_compiling():  # a branch on values is none of a graph
+        return
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocab_size:
         raise ValueError(
@@ -352,14 +364,6 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
     def set_output_embeddings(self, value):
         self.lm_head = value
 
-    def resize_token_embeddings(self, new_num_tokens=None, *args, **kwargs):
-        """As in transformers; the backward decoder's output layer, which predicts the same ids, grows along."""
-        embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        if self.config.latent_size > 0:
-            decoder = self.model.planner.backward_decoder
-            decoder.output = self._get_resized_lm_head(decoder.output, embeddings.num_embeddings)
-        return embeddings
-
     @torch.no_grad()
     def set_output_bias(self, frequencies: torch.Tensor) -> None:
         """
@@ -406,10 +410,13 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             kl_weight: factor of the KL in training mode (annealing); evaluation mode always uses 1.
             kl_floor, backward_weight: values for training mode in place of the config's.
             logits_to_keep: how many of the last positions get logits (0: all), or an index tensor.
-            num_items_in_batch: target characters to average over, when a larger batch is accumulated.
+            num_items_in_batch: target characters to average over, when a larger batch is accumulated; with `labels`
+                counted as `transformers.Trainer` does, all but the first of a row that are not −100.
             The others: see [`BoustroModel.forward`].
         """
+        counted = None
         if labels is not None and target_ids is None:
+            counted = (labels[:, 1:] != IGNORE_INDEX).sum()
             target_ids = _shift(_without_padding(labels, attention_mask), IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
         if target_ids is not None:
@@ -434,7 +441,11 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         logits, loss, parts = self.lm_head(self.dropout(hidden)), None, {}
         if target_ids is not None:
             parts, auxiliary = self._loss_parts(logits, target_ids, backbone)
-            count = parts["target_count"].sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            count = parts["target_count"].sum().clamp(min=1)
+            if num_items_in_batch is not None:
+                # a <bos> after padding on the left is a label, but no target
+                share = 1 if counted is None else count / counted.clamp(min=1)
+                count = num_items_in_batch * share
             weights = kl_weight, kl_floor, backward_weight
             loss = self._objective(parts, auxiliary, backbone, weights, count, latents is not None)
         output = BoustroCausalLMOutput(

@@ -23,7 +23,10 @@ FIRST_CHARACTER_ID = len(SPECIAL_TOKENS) + len(BYTE_TOKENS)
 
 # A transcript: "user: Hello", a line a message. No special token marks a turn, so that any chat log is training data.
 CHAT_TEMPLATE = """\
-{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}
+{% for message in messages %}{% set content = message['content'] or '' %}{{ message['role'] + ': ' }}\
+{% if content is string %}{{ content }}\
+{% else %}{{ content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join }}{% endif %}\
+{{ '\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"""
 
 # Word-start codes: a token inside a word, at its start, or of which nothing is known.

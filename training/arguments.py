@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from boustro.data_scripts.arguments import DataArguments
-from boustro.training.errors import TrainingError
+from boustro.training.errors import TrainingError, as_written
 from boustro.training.presets import DEFAULT_MINUTES, choose_preset, corpus_characters
 
 RECIPES = Path(__file__).parent.parent / "configs"
@@ -184,11 +185,11 @@ class TrainArguments:
         )
         for name in (*positive, *LIMITS, "eval_every", "eval_characters", "save_every", "patience"):
             value = getattr(self, name)
-            _require(value is None or value > 0, name, value, "a number above 0")
+            _require(value is None or 0 < value < math.inf, name, value, "a number above 0")
         for name in ("warmup_fraction", "kl_warmup_fraction", "latent_warmup_fraction", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number from 0 to below 1")
         for name in ("weight_decay", "warmup_kl_floor", "warmup_backward_weight"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or a positive number")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
         _require(self.max_length >= 2, "max_length", self.max_length, "at least 2 characters")
         unknown = sorted(set(self.report_to) - {"tensorboard", "trackio"})
@@ -411,7 +412,8 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise TrainingError(
             f"--resume: {output_dir} holds no run ({ARGUMENTS_FILE} is missing); leave --resume out to start one."
         )
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    with as_written(path, output_dir):
+        stored = {} | json.loads(path.read_text(encoding="utf-8"))
     if unknown := sorted(stored.keys() - option_defaults().keys() - {"given", "command"}):
         raise TrainingError(
             f"--resume: the run in {output_dir} was started with {unknown[0]}={stored[unknown[0]]!r}, an option that "

@@ -294,6 +294,9 @@ class TrainingLoop:
                 "processes; start as many as before."
             )
         self.caches = checkpoint.load_process_state(folder, rank, self.parts, self.accelerator.device)
+        if self.accelerator.mixed_precision == "no":  # of a run that went on in bf16
+            for cache in filter(None, self.caches):
+                cache.apply(lambda x: x.to(self.raw_model.dtype) if x.is_floating_point() else x)
         if self.accelerator.scaler is not None and self.state.scaler:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
 

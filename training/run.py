@@ -155,10 +155,11 @@ def load_data_and_model(
 ) -> tuple[PreparedData, BoustroForCausalLM]:
     """The prepared text, and a new model for it or that of the checkpoint to go on from."""
     source = str(resume_from) if resume_from else arguments.model.checkpoint
-    tokenizer = load_tokenizer(source) if source else None
+    name = f"{'--resume' if resume_from else '--checkpoint'} {source}"
+    tokenizer = load_tokenizer(source, name) if source else None
     with accelerator.main_process_first():
         data = prepare(arguments.data, tokenizer, arguments.train.seed)
-    model = load_model(source, arguments, data.tokenizer) if source else build_model(arguments.model, data)
+    model = load_model(source, name, arguments, data.tokenizer) if source else build_model(arguments.model, data)
     check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
     return data, model
 
@@ -243,16 +244,14 @@ def claim_output_dir(output_dir: Path, arguments: Arguments) -> None:
     checkpoint.write_json(folder / ARGUMENTS_FILE, arguments.kept())
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; `TrainingError` if there is none."""
+def load_tokenizer(source: str, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, which errors call `name`. Raises `TrainingError` if there is none."""
     check_checkpoint(source)
     try:
         # a tokenizer is plain data: it needs no code from the folder
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"--checkpoint {source}: no tokenizer could be loaded from there ({_first_line(error)})."
-        ) from error
+        raise TrainingError(f"{name}: no tokenizer could be loaded from there ({_first_line(error)}).") from error
 
 
 def build_model(options: ModelArguments, data: PreparedData) -> BoustroForCausalLM:
@@ -277,28 +276,24 @@ def target_frequencies(corpus: EncodedCorpus, vocab_size: int, eos_token_id: int
     return counts
 
 
-def load_model(source: str, arguments: Arguments, tokenizer: PreTrainedTokenizerBase) -> BoustroForCausalLM:
+def load_model(source: str, name: str, arguments: Arguments, tokenizer: PreTrainedTokenizerBase) -> BoustroForCausalLM:
     """The model of a checkpoint, to be trained on. Raises `TrainingError` if it does not fit tokenizer or options."""
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"--checkpoint {source}: no model could be loaded from there ({_first_line(error)})."
-        ) from error
+        raise TrainingError(f"{name}: no model could be loaded from there ({_first_line(error)}).") from error
     if config.model_type != BoustroConfig.model_type:
-        raise TrainingError(
-            f"--checkpoint {source} holds a model of type {config.model_type!r}, expected a boustro model."
-        )
+        raise TrainingError(f"{name} holds a model of type {config.model_type!r}, expected a boustro model.")
     if config.vocab_size != len(tokenizer):
         raise TrainingError(
-            f"--checkpoint {source}: the model has vocab_size={config.vocab_size}, but its tokenizer has "
+            f"{name}: the model has vocab_size={config.vocab_size}, but its tokenizer has "
             f"{len(tokenizer)} ids; they belong to different vocabularies: use the folder as it was saved."
         )
     change_options(config, source, arguments)
     try:
         return AutoModelForCausalLM.from_pretrained(source, config=config)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"--checkpoint {source}: its weights are damaged ({_first_line(error)}).") from error
+        raise TrainingError(f"{name}: its weights are damaged ({_first_line(error)}).") from error
 
 
 def change_options(config: BoustroConfig, source: str, arguments: Arguments) -> None:

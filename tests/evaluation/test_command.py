@@ -174,6 +174,16 @@ def test_a_plain_model_is_measured_without_latents(tmp_path, capsys):
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize(
+    "option, message", [("--output", "text.txt is a file, expected a folder"), ("--train-data", "text.txt/no.txt")]
+)
+def test_paths_are_checked_before_anything_is_measured(checkpoint, capsys, monkeypatch, option, message):
+    monkeypatch.delattr(evaluation_main, "load")
+    value = str(checkpoint / message.split()[0])
+    assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), option, value]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option, value", [("--samples", "1"), ("--importance-samples", "-1"), ("--max-length", "1")])
 def test_an_impossible_option_is_one_sentence(checkpoint, capsys, option, value):
     assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), option, value]) == 2
@@ -210,8 +220,8 @@ def test_a_text_of_less_than_a_window_is_refused(checkpoint):
 
 
 def test_figures_are_printed_even_where_nothing_can_be_written(checkpoint, capsys):
-    output = checkpoint / "text.txt"  # a file, no folder
-    assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), "--output", str(output)]) == 0
+    output = checkpoint / "text.txt" / "folder"  # nothing lies in a file
+    assert main([str(checkpoint), "--data", str(checkpoint / "text.txt"), "--output", str(output)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("nothing written (") for line in lines)
     assert json.loads(lines[-1])["characters"] == len(TEXT)

@@ -46,6 +46,11 @@ def test_other_bad_input_is_refused_in_a_sentence(model):
         model.encode(None)
     with pytest.raises(ValueError, match="latents is None"):
         model.decode_latents(None)
+    with pytest.raises(ValueError, match="segment_starts was given, but it is for model"):
+        generate(model, random_ids(1, 4), segment_starts=torch.ones(1, 4, dtype=torch.bool))
+    cache, ids = model(random_ids(1, 4)).past_key_values, random_ids(1, 5)
+    with pytest.raises(ValueError, match="past_key_values was given with use_cache=False"):
+        generate(model, ids, past_key_values=cache, use_cache=False)
     with pytest.raises(ValueError, match="no_such_argument"):
         generate(model, random_ids(1, 4), no_such_argument=1)
 
@@ -110,6 +115,20 @@ def test_a_long_prompt_is_read_in_pieces_with_the_same_result(model, monkeypatch
     )
 
 
+def test_an_empty_cache_is_left_empty_without_use_cache(model):
+    ids, cache = random_ids(2, 6), BoustroCache()
+    assert torch.equal(generate(model, ids, past_key_values=cache, use_cache=False), generate(model, ids))
+    assert cache.get_seq_length() == 0
+
+
+@pytest.mark.parametrize("columns", [1, 18])
+def test_ids_that_a_cache_has_read_already_are_refused_with_a_sentence(model, columns):
+    options = {"max_new_tokens": 13, "do_sample": False, "pad_token_id": 0}
+    output = model.generate(random_ids(1, 6), return_dict_in_generate=True, **options)
+    with pytest.raises(ValueError, match=f"the ids have {columns} columns, but past_key_values has read 18 already"):
+        model.generate(output.sequences[:, :columns], past_key_values=output.past_key_values, **options)
+
+
 def test_the_cache_of_a_long_text_is_no_larger_than_that_of_a_short_one(model):
     def size(length):
         options = {"do_sample": False, "pad_token_id": 0, "return_dict_in_generate": True, "max_new_tokens": 2}
@@ -157,6 +176,9 @@ def test_chat_messages_become_a_transcript(tmp_path):
         {"role": "assistant", "content": "你好"},
         {"role": "user", "content": "?"},
     ]
+    parts = [{"type": "text", "text": "h"}, {"type": "image"}, {"type": "text", "text": "i"}]
+    for content, wanted in ((parts, "user: hi\n"), (None, "user: \n")):
+        assert tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False) == wanted
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     assert text == "user: hi\nassistant: 你好\nuser: ?\nassistant: "
     ids = tokenizer.apply_chat_template(chat, return_dict=True)["input_ids"]

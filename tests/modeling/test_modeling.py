@@ -329,6 +329,8 @@ def test_logits_to_keep(model):
     [
         ({"input_ids": torch.tensor([[3, 40]])}, "id 40, expected ids from 0 to 39"),
         ({"input_ids": torch.tensor([[3, 4]]), "latents": torch.zeros(1, 2, 9)}, r"\(1, 2, 9\), expected"),
+        ({"input_ids": torch.tensor([3, 4])}, r"shape \(2,\), expected \(rows, characters\)"),
+        ({"input_ids": torch.zeros(0, 4, dtype=torch.long)}, "holds no character"),
         ({}, "input_ids or inputs_embeds"),
     ],
 )
@@ -352,6 +354,20 @@ def test_other_number_formats_score_generate_and_learn(dtype):
     assert model.generate(ids, max_new_tokens=7, pad_token_id=0).shape == (2, 16)
     model.train()(ids, labels=ids).loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_grown_backbone_is_saved_and_loaded(model, tmp_path):
+    model.model.resize_token_embeddings(44)
+    model.model.save_pretrained(tmp_path)
+    loaded = BoustroModel.from_pretrained(tmp_path)
+    assert loaded.planner.backward_decoder.output.out_features == loaded.embedding.num_embeddings == 44
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_causal_call_is_exported(model, strict):
+    ids = random_ids(2, 7)
+    exported = torch.export.export(model, (), {"input_ids": ids, "use_cache": False}, strict=strict)
+    assert torch.allclose(exported.module()(input_ids=ids, use_cache=False).logits, model(ids).logits, atol=1e-5)
 
 
 def test_a_grown_vocabulary_scores_its_new_ids(model):

@@ -1,11 +1,12 @@
 """transformers' own Trainer trains a boustro model as it trains any other."""
 
+import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from boustro import BoustroConfig, BoustroForCausalLM, BoustroTokenizer
-from tests.conftest import SMALL
+from tests.conftest import SMALL, small_model
 
 TEXTS = [f"{animal} {verb}." for animal in ("the cat", "a dog", "my old horse") for verb in ("sleeps", "eats", "ran")]
 
@@ -42,3 +43,37 @@ def test_trainer_learns_evaluates_and_saves(tmp_path):
     assert loaded.config.use_cache
     ids = tokenizer("the cat", return_tensors="pt")["input_ids"]
     assert torch.allclose(loaded(ids).logits, model.eval()(ids).logits, atol=1e-5)
+
+
+def trainer_of(model, tokenizer, folder, **options):
+    texts = [text[: 3 + 2 * i] for i, text in enumerate(TEXTS)]
+    options = {"report_to": [], "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", **options}
+    return Trainer(
+        model=model,
+        args=TrainingArguments(folder, **options),
+        train_dataset=Dataset.from_dict(dict(tokenizer(texts))),
+        eval_dataset=Dataset.from_dict(dict(tokenizer(texts))),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_and_accumulation_change_no_loss(side, tmp_path):
+    """Nine texts of 3 to 14 characters in one batch, or each by itself: the mean over all characters."""
+    tokenizer, losses = BoustroTokenizer.train_from_iterator(TEXTS), []
+    tokenizer.padding_side = side
+    for batch, accumulated in ((9, 1), (1, 9)):
+        model = small_model(latent_size=0, dropout=0.0, vocab_size=len(tokenizer)).train()
+        sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulated}
+        trainer = trainer_of(model, tokenizer, tmp_path, max_steps=1, learning_rate=0.0, **sizes)
+        losses.append(trainer.train().training_loss)
+    rows = [tokenizer(text[: 3 + 2 * i], return_tensors="pt")["input_ids"] for i, text in enumerate(TEXTS)]
+    counts = torch.tensor([float(row.shape[1] - 1) for row in rows])
+    wanted = sum(model.eval()(row, labels=row).loss * n for row, n in zip(rows, counts, strict=True)) / counts.sum()
+    assert losses == pytest.approx([wanted.item()] * 2, rel=1e-4)
+
+
+def test_metrics_get_the_logits_alone(tmp_path):
+    tokenizer = BoustroTokenizer.train_from_iterator(TEXTS)
+    trainer = trainer_of(small_model(vocab_size=len(tokenizer)), tokenizer, tmp_path)
+    assert trainer.predict(trainer.eval_dataset).predictions.shape[::2] == (9, len(tokenizer))

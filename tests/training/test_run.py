@@ -198,6 +198,13 @@ def test_a_bf16_run_resumes_as_the_same_run(text_file, tmp_path, monkeypatch, ca
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
+def test_a_bf16_run_goes_on_in_float32(text_file, tmp_path):
+    assert main(flags(text_file, tmp_path / "run", mixed_precision="bf16", max_steps=3)) == 0
+    assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--mixed-precision=no", "--max-steps=5"]) == 0
+    assert main([f"--output-dir={tmp_path / 'run'}", "--resume", "--mixed-precision=bf16", "--max-steps=7"]) == 0
+
+
 KILLED_IN_A_SAVE = """
 import os, signal, sys
 from boustro.training import checkpoint
@@ -310,8 +317,30 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, mon
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["arguments.json", *(f"last/trainer_state/{x}" for x in ("state.json", "optimizer.pt", "process-0.safetensors"))],
+)
+@pytest.mark.parametrize("content", [b"{bad", b"[]"])
+def test_a_damaged_file_of_a_run_is_named(name, content, finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / name).write_bytes(content)
+    message = error_of(["--output-dir", str(run), "--resume", "--max-steps", "30"], capsys)
+    assert f"--resume: {run / name} is not what training wrote" in message and str(run / "best") in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_damaged_model_of_a_run_is_named(name, finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "last" / name).write_bytes(b"{bad")
+    message = error_of(["--output-dir", str(run), "--resume", "--max-steps", "30"], capsys)
+    assert f"--resume {run / 'last'}: " in message and "--checkpoint" not in message
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"max_minutes": "inf"}, r"--max-minutes is inf, expected a number above 0"),
+        ({"checkpoint": "tests/nowhere"}, r"tests/nowhere: there is no such folder; the folders in tests are: "),
         ({"window_length": 40}, r"--window-length 40 is not a multiple of --segment-length 16"),
         ({"window_length": 8000}, r"fewer than one window of 8000"),
         ({"hidden_size": 0}, r"BoustroConfig.hidden_size is 0, expected"),
