@@ -1,7 +1,7 @@
 """The batches of a run as pure functions of (seed, epoch, step): nothing to save, so that resuming is exact.
 
 Every batch holds the rows of a whole optimiser step; `Batch.part` cuts out those of one process or accumulation piece.
-A fresh state always begins with <bos>; after that the input at a position is the target of the one before.
+A row begins with <bos>; after that the input at a position is the target of the one before.
 """
 
 import logging
@@ -17,6 +17,7 @@ from .encoding import EncodedCorpus
 from .errors import DataError
 
 JITTER_PROBABILITY = 0.1  # share of batches whose first segment has a random length
+COLD_PROBABILITY = 1 / 16  # share of stream rows that begin a window without what they have read before
 POOL_BATCHES = 50  # documents are sorted by length within pools of so many batches
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Batch:
         segments: K, the most segments of a row.
         normaliser: target characters that the step's loss is averaged over.
         segment_length: S of this batch; None for the model's.
+        cold: (B,) bool, rows that begin from an empty state in the middle of their text; None for none.
     """
 
     input_ids: np.ndarray
@@ -42,6 +44,7 @@ class Batch:
     segments: int
     normaliser: int
     segment_length: int | None = None
+    cold: np.ndarray | None = None
 
     def part(self, index: int, parts: int) -> slice:
         """The rows of piece `index` of `parts`: contiguous, and the same ones for every batch of as many rows."""
@@ -93,7 +96,7 @@ class StreamBatches:
     The split is one text (data preparation has put separators between its rows), with <eos> where its end meets its
     beginning. Each epoch starts at a random place of the text with fresh states, so that windows and segments fall
     differently; every target occurs once in an epoch. The last window of an epoch may be shorter: its loss weighs
-    less.
+    less. Now and then a row begins a window cold, for a prompt is text out of nowhere.
 
     Args:
         corpus: the training split.
@@ -143,7 +146,8 @@ class StreamBatches:
         rng = np.random.default_rng([self.seed, epoch, index])
         first = rng.integers(1, max(length, 2), size=self.rows)
         segment_starts, segments = jittered_starts(rng, first, inputs.shape[1], length)
-        return Batch(inputs, targets, word_starts, segment_starts, segments, self.rows * self.window_length, length)
+        cold, count = rng.random(self.rows) < COLD_PROBABILITY, self.rows * self.window_length
+        return Batch(inputs, targets, word_starts, segment_starts, segments, count, length, cold)
 
 
 class DocumentBatches:

@@ -64,6 +64,14 @@ class BoustroCache:
         """Cuts the gradient, for truncated back-propagation through time; returns itself."""
         return self.apply(torch.Tensor.detach)
 
+    def forget(self, rows: torch.BoolTensor) -> "BoustroCache":
+        """Empties the state of `rows` (B,) at the end of a segment, as if they had read nothing; returns itself."""
+        for name in ("context_state", "generator_state"):
+            state = getattr(self, name)
+            if state is not None:
+                setattr(self, name, tuple(part.masked_fill(rows[:, None, None], 0) for part in state))
+        return self
+
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Row i becomes the former row `beam_idx[i]`."""
         self.apply(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))

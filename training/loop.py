@@ -153,6 +153,8 @@ class TrainingLoop:
         world, device = self.accelerator.num_processes, self.accelerator.device
         rows = batch.part(self.accelerator.process_index * self.parts + part, world * self.parts)
         cache = self.caches[part]
+        if cache is not None and batch.cold is not None:
+            cache.forget(torch.from_numpy(batch.cold[rows]).to(device))
         output = self.model(
             **batch.tensors(rows, device),
             past_key_values=cache,

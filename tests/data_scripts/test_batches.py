@@ -81,6 +81,13 @@ def test_some_windows_start_segments_at_a_random_phase():
             assert gaps[0] < 16 and (gaps[1:] == 16).all()
 
 
+def test_some_rows_begin_a_window_cold():
+    batches = streams(20_000)
+    cold = np.stack([batches.batch(0, index).cold for index in range(batches.steps)])
+    assert 0.03 < cold.mean() < 0.1 and cold.any(0).all()
+    assert (cold == [streams(20_000).batch(0, index).cold for index in range(batches.steps)]).all()
+
+
 def test_a_short_last_window_weighs_less():
     batches = streams(4 * 40 - 1)
     assert [batches.batch(0, i).input_ids.shape for i in range(batches.steps)] == [(4, 32), (4, 8)]

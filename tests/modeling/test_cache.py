@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 import torch
 
 from boustro.cache_boustro import BoustroCache
-from tests.conftest import random_ids
+from tests.conftest import random_ids, small_model
 
 
 def filled(model, rows=3):
@@ -33,6 +35,22 @@ def test_selecting_and_repeating_rows(model):
     cache.batch_repeat_interleave(2)
     assert torch.equal(cache.plan, kept.repeat(2, 1, 1))
     assert all(s.shape[0] == 2 for s in (*cache.context_state, *cache.generator_state, cache.position, cache.segment))
+
+
+@pytest.mark.parametrize("latent_size", [4, 0])
+def test_rows_that_forget_go_on_as_if_they_had_read_nothing(latent_size):
+    model = small_model(latent_size=latent_size)
+    ids, noise = random_ids(3, 11), torch.zeros(3, 0, max(latent_size, 1)) if latent_size else None
+
+    def follow(cache):
+        options = {"target_ids": ids[:, 6:], "past_key_values": cache, "latent_noise": noise}
+        return model(ids[:, 5:10], **options).logits
+
+    cache = model(ids[:, :5], target_ids=ids[:, 1:6], use_cache=True, latent_noise=noise).past_key_values.detach()
+    straight = follow(copy.deepcopy(cache))
+    found = follow(cache.forget(torch.tensor([False, True, False])))
+    assert torch.equal(found[[0, 2]], straight[[0, 2]])
+    assert torch.equal(found[1], follow(None)[1]) and not torch.allclose(found[1], straight[1], atol=1e-3)
 
 
 def test_detach_cuts_the_gradient(model):
