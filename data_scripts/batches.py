@@ -1,7 +1,7 @@
 """The batches of a run as pure functions of (seed, epoch, step): nothing to save, so that resuming is exact.
 
 Every batch holds the rows of a whole optimiser step; `Batch.part` cuts out those of one process or accumulation piece.
-A row begins with <bos>; after that the input at a position is the target of the one before.
+A stream or document begins with <bos>; after that the input at a position is the target of the one before.
 """
 
 import logging

@@ -37,7 +37,10 @@ def check_checkpoint(name: str) -> None:
         raise DataError(f"checkpoint {name}: there is no such folder, and a Hub id would have the form user/name.")
     elif (parent := Path(name).parent).is_dir():
         found = ", ".join(sorted(path.name for path in parent.iterdir() if path.is_dir())[:8]) or "none"
-        raise DataError(f"checkpoint {name}: there is no such folder; the folders in {parent} are: {found}.")
+        raise DataError(
+            f"checkpoint {name}: there is no such folder; the folders in {parent} are: {found} (for a Hub id, "
+            "start where no folder has its user's name)."
+        )
 
 
 def read_report(folder: Path) -> dict:

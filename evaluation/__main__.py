@@ -55,7 +55,8 @@ OVERLAP_FIGURES = ("mean_copied_characters", "max_copied_characters", "share_wit
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after an error of the user's, printed as one sentence."""
+    """Returns the exit code: 0; 1 if the figures are printed, but not written; 2 after an error of the user's,
+    printed as one sentence."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["safety"]:
         return safety.main(argv[1:])

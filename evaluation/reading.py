@@ -129,7 +129,8 @@ def cut(batch: Batch, rows: slice, length: int | None = None) -> Batch:
     names = ("input_ids", "target_ids", "word_starts", "segment_starts")
     arrays = {name: getattr(batch, name) for name in names}
     arrays = {name: None if array is None else array[rows, :length] for name, array in arrays.items()}
-    return replace(batch, **arrays, normaliser=int((arrays["target_ids"] != IGNORE_INDEX).sum()))
+    cold = None if batch.cold is None else batch.cold[rows]
+    return replace(batch, **arrays, cold=cold, normaliser=int((arrays["target_ids"] != IGNORE_INDEX).sum()))
 
 
 def read_batch(model: torch.nn.Module, batch: Batch, cache: BoustroCache | None, seed: int, index: int):

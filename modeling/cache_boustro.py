@@ -65,7 +65,7 @@ class BoustroCache:
         return self.apply(torch.Tensor.detach)
 
     def forget(self, rows: torch.BoolTensor) -> "BoustroCache":
-        """Empties the state of `rows` (B,) at the end of a segment, as if they had read nothing; returns itself."""
+        """Empties the recurrent state of `rows` (B,), for a call with targets, which plans anew; returns itself."""
         for name in ("context_state", "generator_state"):
             state = getattr(self, name)
             if state is not None:

@@ -1,5 +1,6 @@
 """Configuration of boustro models: typed fields, validated when made and when loaded."""
 
+import math
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -108,7 +109,7 @@ class BoustroConfig(PreTrainedConfig):
             upper = 1.0 if name == "word_start_dropout" else 0.99
             _require(0 <= getattr(self, name) <= upper, name, getattr(self, name), f"a number from 0 to {upper}")
         for name in ("kl_floor", "backward_weight", "backward_horizon"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or a positive number")
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or a positive number")
 
     def validate_special_tokens(self):
         """Special ids lie inside the vocabulary."""

@@ -411,7 +411,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             kl_floor, backward_weight: values for training mode in place of the config's.
             logits_to_keep: how many of the last positions get logits (0: all), or an index tensor.
             num_items_in_batch: target characters to average over, when a larger batch is accumulated; with `labels`
-                counted as `transformers.Trainer` does, all but the first of a row that are not −100.
+                counted as `transformers.Trainer` does, all but the first of a row that are not −100. That counts
+                the <bos> after padding on the left; exact where all pieces have as many such rows.
             The others: see [`BoustroModel.forward`].
         """
         counted = None

@@ -175,7 +175,7 @@ def load_process_state(folder: Path, rank: int, parts: int, device: torch.device
     path = _rank_file(folder / STATE_FOLDER, rank)
     with as_written(path, folder.parent):
         tensors = load_file(path)
-    torch.set_rng_state(tensors["rng.cpu"])
+        torch.set_rng_state(tensors["rng.cpu"])
     if device.type == "cuda" and "rng.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["rng.cuda"], device)
     return [_cache_from(tensors, f"cache.{i}.", device) for i in range(parts)]

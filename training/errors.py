@@ -7,6 +7,18 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+# what reading a file raises that is cut off or holds something else
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+
 
 class TrainingError(ValueError):
     """One sentence that names what was found and what to do; printed without a traceback."""
@@ -17,7 +29,7 @@ def as_written(path: Path, run: Path) -> Iterator[None]:
     """Raises `TrainingError` where a file of `run`, to be resumed, holds something else than training wrote."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+    except DAMAGE as error:
         raise TrainingError(
             f"--resume: {path} is not what training wrote ({' '.join(str(error).split())[:200]}): restore it, or "
             f"start a new run with --checkpoint {run / 'best'}."

@@ -58,7 +58,7 @@ def trainer_of(model, tokenizer, folder, **options):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_and_accumulation_change_no_loss(side, tmp_path):
+def test_one_batch_and_single_rows_have_the_same_loss(side, tmp_path):
     """Nine texts of 3 to 14 characters in one batch, or each by itself: the mean over all characters."""
     tokenizer, losses = BoustroTokenizer.train_from_iterator(TEXTS), []
     tokenizer.padding_side = side

@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard, metadata_load
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from boustro.data_scripts import batches
 from boustro.data_scripts.batches import StreamBatches
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.scoring import evaluate_split
@@ -320,7 +321,7 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(text_file, tmp_path, mon
     "name",
     ["arguments.json", *(f"last/trainer_state/{x}" for x in ("state.json", "optimizer.pt", "process-0.safetensors"))],
 )
-@pytest.mark.parametrize("content", [b"{bad", b"[]"])
+@pytest.mark.parametrize("content", [b"{bad", b"[]", b""])
 def test_a_damaged_file_of_a_run_is_named(name, content, finished, tmp_path, capsys):
     run = shutil.copytree(finished, tmp_path / "run")
     (run / name).write_bytes(content)
@@ -406,7 +407,8 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(finished, text_file, tmp_
 
 
 @pytest.mark.parametrize("mode", ["stream", "documents"])
-def test_accumulation_changes_no_result(mode, text_file, tmp_path):
+def test_accumulation_changes_no_result(mode, text_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "COLD_PROBABILITY", 0.5)
     exact = {"input_mode": mode, "dropout": 0.0, "word_start_dropout": 0.0, "max_steps": 4, "eval_every": 4}
     exact["latent_prior"] = "standard" if mode == "documents" else "conditional"
     folders = []
@@ -414,6 +416,16 @@ def test_accumulation_changes_no_result(mode, text_file, tmp_path):
         folders.append(tmp_path / f"{mode}-{pieces}")
         assert main(flags(text_file, folders[-1], gradient_accumulation=pieces, **exact)) == 0
     assert_close_runs(*folders)
+
+
+def test_rows_that_begin_cold_are_trained_without_their_state(text_file, tmp_path, monkeypatch):
+    weights = []
+    for probability in (0.0, 1.0):
+        monkeypatch.setattr(batches, "COLD_PROBABILITY", probability)
+        folder = tmp_path / str(probability)
+        assert main(flags(text_file, folder, max_steps=3, eval_every=3)) == 0
+        weights.append(load_file(folder / "last" / "model.safetensors")["model.context.layers.0.weight_hh_l0"])
+    assert not torch.allclose(*weights, atol=1e-4)
 
 
 def test_two_processes_equal_one(text_file, tmp_path):
