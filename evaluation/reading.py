@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,12 @@ from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.batches import IGNORE_INDEX, Batch, DocumentBatches, Streams, latent_noise
 from boustro.data_scripts.cleaning import Cleaning
 from boustro.data_scripts.encoding import EncodedCorpus
-from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.errors import DataError, as_written
 from boustro.data_scripts.files import read_report
 from boustro.data_scripts.prepare import prepare_whole
 
 WINDOW_POSITIONS = 8_192  # positions of all rows in one call of the model
 READING_OPTIONS = ("sample_by", "verbatim", *(field.name for field in fields(Cleaning)))
-
-
-@contextmanager
-def as_written(path: str | Path) -> Iterator[None]:
-    """Raises `DataError` where a file of the run turns out to hold something else than training wrote."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"{path} is not what training wrote ({error}): restore it, or delete it.") from error
 
 
 def reading_options(checkpoint: str, input_mode: str) -> tuple[dict[str, Any], int | None]:

@@ -22,14 +22,14 @@ from transformers.utils import cached_file
 
 from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.canaries import Canary
-from boustro.data_scripts.errors import DataError
+from boustro.data_scripts.errors import DataError, as_written
 from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.bias import counterfactual_bias
 from boustro.evaluation.canaries import CANDIDATES, exposures
 from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.privacy import personal_data
-from boustro.evaluation.reading import as_written, corpus_texts, read_corpus, reading_options
+from boustro.evaluation.reading import corpus_texts, read_corpus, reading_options
 from boustro.evaluation.report import write_section
 from boustro.evaluation.safety_report import printed, redaction_counts, safety_section
 from boustro.evaluation.samples import cut_like, draw_samples

@@ -415,9 +415,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
                 the <bos> after padding on the left; exact where all pieces have as many such rows.
             The others: see [`BoustroModel.forward`].
         """
-        counted = None
-        if labels is not None and target_ids is None:
-            counted = (labels[:, 1:] != IGNORE_INDEX).sum()
+        labels = labels if target_ids is None else None
+        if labels is not None:
             target_ids = _shift(_without_padding(labels, attention_mask), IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
         if target_ids is not None:
@@ -442,11 +441,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         logits, loss, parts = self.lm_head(self.dropout(hidden)), None, {}
         if target_ids is not None:
             parts, auxiliary = self._loss_parts(logits, target_ids, backbone)
-            count = parts["target_count"].sum().clamp(min=1)
-            if num_items_in_batch is not None:
-                # a <bos> after padding on the left is a label, but no target
-                share = 1 if counted is None else count / counted.clamp(min=1)
-                count = num_items_in_batch * share
+            count = _characters_to_average(parts["target_count"], labels, num_items_in_batch)
             weights = kl_weight, kl_floor, backward_weight
             loss = self._objective(parts, auxiliary, backbone, weights, count, latents is not None)
         output = BoustroCausalLMOutput(
@@ -501,6 +496,17 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         target_counts = (backbone.segment_targets != IGNORE_INDEX).sum(-1)
         kl = floored_kl(kl, target_counts, kl_floor, backbone.segment_targets.shape[2])
         return negative_elbo(reconstruction, kl, count, kl_weight) + backward_weight * auxiliary / count
+
+
+def _characters_to_average(target_counts, labels, num_items):
+    """What the loss of a call with `target_counts` (B,) is divided by; `labels` where those are the targets."""
+    if labels is None and num_items is not None:
+        return num_items
+    count = target_counts.sum().clamp(min=1)
+    if num_items is None:
+        return count
+    # a <bos> after padding on the left is a label, but no target
+    return num_items * count / (labels[:, 1:] != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def _without_padding(ids, attention_mask):

@@ -20,7 +20,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from boustro.data_scripts.arguments import DataArguments
-from boustro.training.errors import TrainingError, as_written
+from boustro.training.errors import TrainingError, resuming_from
 from boustro.training.presets import DEFAULT_MINUTES, choose_preset, corpus_characters
 
 RECIPES = Path(__file__).parent.parent / "configs"
@@ -412,7 +412,7 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise TrainingError(
             f"--resume: {output_dir} holds no run ({ARGUMENTS_FILE} is missing); leave --resume out to start one."
         )
-    with as_written(path, output_dir):
+    with resuming_from(path, output_dir):
         stored = {} | json.loads(path.read_text(encoding="utf-8"))
     if unknown := sorted(stored.keys() - option_defaults().keys() - {"given", "command"}):
         raise TrainingError(

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boustro.cache_boustro import BoustroCache
-from boustro.training.errors import as_written
+from boustro.training.errors import resuming_from
 from boustro.training.schedules import FIRST_PRESSURE
 
 STATE_FOLDER = "trainer_state"
@@ -135,7 +135,7 @@ def save_run_state(folder: Path, state: RunState, optimizer: torch.optim.Optimiz
 def load_run_state(folder: Path) -> RunState:
     """The counters of the checkpoint in `folder`."""
     path = folder / STATE_FOLDER / "state.json"
-    with as_written(path, folder.parent):
+    with resuming_from(path, folder.parent):
         state = RunState(**json.loads(path.read_text(encoding="utf-8")))
     if state.sums:  # older runs counted target ids alone
         state.sums.setdefault("characters", state.sums["targets"])
@@ -151,7 +151,7 @@ def name_last(output_dir: Path) -> str:
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
     """Gives `optimizer` the state of the checkpoint in `folder`."""
     path = folder / STATE_FOLDER / "optimizer.pt"
-    with as_written(path, folder.parent):
+    with resuming_from(path, folder.parent):
         optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
@@ -173,7 +173,7 @@ def save_process_state(folder: Path, rank: int, caches: list[BoustroCache | None
 def load_process_state(folder: Path, rank: int, parts: int, device: torch.device) -> list[BoustroCache | None]:
     """Sets the random number generators and returns the recurrent states of the `parts` accumulation pieces."""
     path = _rank_file(folder / STATE_FOLDER, rank)
-    with as_written(path, folder.parent):
+    with resuming_from(path, folder.parent):
         tensors = load_file(path)
         torch.set_rng_state(tensors["rng.cpu"])
     if device.type == "cuda" and "rng.cuda" in tensors:
