@@ -11,12 +11,12 @@ from typing import Any, TextIO
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import PreTrainedTokenizerBase
 
 from boustro import BoustroForCausalLM
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint
+from boustro.evaluation.checkpoint import load_checkpoint
 from boustro.evaluation.options import check_device_and_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
@@ -51,20 +51,8 @@ def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTok
         raise DataError(f"--dtype int8 was given with --device {options.device}, expected --device cpu.")
     if options.batch_size < 1:
         raise DataError(f"--batch-size is {options.batch_size}, expected 1 or more.")
-    logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(options.model)
-    if config.model_type != "boustro":
-        raise DataError(f"{options.model} holds a model of type {config.model_type!r}, expected a boustro model.")
-    # the tokenizer is plain data: loading it needs no code from the folder
-    tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(options.model, dtype=DTYPES[options.dtype])
-    except RuntimeError as error:
-        raise DataError(
-            f"{options.model}: config.json does not fit the weights: use the folder as it was saved."
-        ) from error
+    model, tokenizer = load_checkpoint(options.model, options.device, DTYPES[options.dtype])
     torch.manual_seed(options.seed)
-    model = model.to(options.device).eval()
     return int8(model) if options.dtype == "int8" else model, tokenizer
 
 

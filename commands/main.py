@@ -15,9 +15,6 @@
 import argparse
 import sys
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-
 from boustro.commands import generate, interpolate, onnx, reconstruct, score, vectors
 
 COMMANDS = (generate, reconstruct, interpolate, score, vectors, onnx)
@@ -34,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("boustro: stopped.", file=sys.stderr)
         return 130
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from boustro.data_scripts.batches import Batch
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
 from boustro.data_scripts.files import check_checkpoint, find_files
 from boustro.evaluation import safety
+from boustro.evaluation.checkpoint import load_checkpoint
 from boustro.evaluation.latents import Posteriors, examine, importance_weighted, longest_alignment
 from boustro.evaluation.memory import memory_of_use
 from boustro.evaluation.options import check_device_and_seed
@@ -63,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         figures, write = evaluate(options)
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(printed(figures))
@@ -221,7 +220,7 @@ def write_report(
 
 def load(options: argparse.Namespace) -> Subject:
     """The model and the text that the options name. Raises `DataError` for another kind of model."""
-    model, tokenizer = load_model(options.checkpoint, options.device)
+    model, tokenizer = load_checkpoint(options.checkpoint, options.device)
     config = model.config
     mode = options.input_mode or ("documents" if config.latent_prior == "standard" else "stream")
     reading, max_length = reading_options(options.checkpoint, mode)
@@ -230,16 +229,6 @@ def load(options: argparse.Namespace) -> Subject:
     default = config.segment_length if config.latent_size > 0 and config.latent_prior == "standard" else 256
     corpus = read_corpus(options.data, reading, tokenizer)
     return Subject(model, tokenizer, corpus, reading, options.max_length or max_length or default, options)
-
-
-def load_model(checkpoint: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer. Raises `DataError` for another kind of model."""
-    # the tokenizer is plain data: loading it needs no code from the folder
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(checkpoint)
-    if config.model_type != "boustro":
-        raise DataError(f"{checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
-    return AutoModelForCausalLM.from_pretrained(checkpoint).to(device), tokenizer
 
 
 def measure_bound(subject: Subject) -> dict:
@@ -256,7 +245,7 @@ def measure_bound(subject: Subject) -> dict:
 
 def measure_baseline(subject: Subject, checkpoint: str) -> dict:
     """Name, size and bound of another model on the same text, read in the same way by its own tokenizer."""
-    model, tokenizer = load_model(checkpoint, subject.options.device)
+    model, tokenizer = load_checkpoint(checkpoint, subject.options.device)
     corpus = read_corpus(subject.options.data, subject.reading, tokenizer)
     baseline = replace(subject, model=model, tokenizer=tokenizer, corpus=corpus)
     figures = measure_bound(baseline)

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from boustro.data_scripts.arguments import DataArguments
@@ -27,6 +25,7 @@ from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation.bias import counterfactual_bias
 from boustro.evaluation.canaries import CANDIDATES, exposures
+from boustro.evaluation.checkpoint import load_checkpoint
 from boustro.evaluation.options import check_device_and_seed
 from boustro.evaluation.privacy import personal_data
 from boustro.evaluation.reading import corpus_texts, read_corpus, reading_options
@@ -65,15 +64,16 @@ class Run:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 after an error of the user's, printed as one sentence."""
+    """Returns the exit code: 0; 1 if the figures are printed, but not written; 2 after an error of the user's,
+    printed as one sentence."""
     options = parse(argv)
     try:
         figures = measure(options)
-    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError) as error:
         print(f"boustro: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(printed(figures))
-    folder = Path(options.output or options.checkpoint)
+    folder, code = Path(options.output or options.checkpoint), 0
     try:
         if options.output:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +83,9 @@ def main(argv: list[str] | None = None) -> int:
             print("nothing written: give --output for a checkpoint of the Hub.")
     except OSError as error:
         print(f"nothing written ({error}): give another folder as --output.")
+        code = 1
     print(json.dumps(figures, ensure_ascii=False))
-    return 0
+    return code
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -118,7 +119,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.data and not options.train_data:
         raise DataError("--data is given without --train-data: give both, or neither to use the run's own text.")
     blocklist = read_blocklist(options.blocklist)
-    model, tokenizer = load(options)
+    model, tokenizer = load_checkpoint(options.checkpoint, options.device)
     run = read_run(options.checkpoint)
     texts = find_texts(options, model, tokenizer, run)
     samples = draw_samples(model, tokenizer, options.samples, options.sample_characters, options.seed)
@@ -133,15 +134,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "training": None if texts.training is None else blocklist_hits(texts.training, blocklist),
         },
     }
-
-
-def load(options: argparse.Namespace) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer. Raises `DataError` for another kind of model."""
-    config = AutoConfig.from_pretrained(options.checkpoint)
-    if config.model_type != "boustro":
-        raise DataError(f"{options.checkpoint} holds a model of type {config.model_type!r}, expected a boustro model.")
-    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint, trust_remote_code=False)
-    return AutoModelForCausalLM.from_pretrained(options.checkpoint).to(options.device), tokenizer
 
 
 def read_run(checkpoint: str) -> Run:

@@ -22,22 +22,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import is_tensorboard_available, is_trackio_available, set_seed
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedTokenizerBase,
-    pipeline,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase, pipeline
 from transformers.utils import logging
 
 from boustro import BoustroConfig, BoustroForCausalLM
 from boustro.data_scripts.batches import DocumentBatches, StreamBatches
 from boustro.data_scripts.encoding import EncodedCorpus
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.files import check_checkpoint
 from boustro.data_scripts.prepare import PreparedData, prepare
+from boustro.evaluation.checkpoint import load_config, load_model, load_tokenizer, vocabularies_differ
 from boustro.evaluation.scoring import PARALLEL_ROWS, collapse_warning, evaluate_split
 from boustro.training import checkpoint, report
 from boustro.training.arguments import (
@@ -159,7 +152,7 @@ def load_data_and_model(
     tokenizer = load_tokenizer(source, name) if source else None
     with accelerator.main_process_first():
         data = prepare(arguments.data, tokenizer, arguments.train.seed)
-    model = load_model(source, name, arguments, data.tokenizer) if source else build_model(arguments.model, data)
+    model = continue_model(source, name, arguments, data.tokenizer) if source else build_model(arguments.model, data)
     check_vocabulary(data.report["unknown_share"], arguments.model.checkpoint)
     return data, model
 
@@ -244,16 +237,6 @@ def claim_output_dir(output_dir: Path, arguments: Arguments) -> None:
     checkpoint.write_json(folder / ARGUMENTS_FILE, arguments.kept())
 
 
-def load_tokenizer(source: str, name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, which errors call `name`. Raises `TrainingError` if there is none."""
-    check_checkpoint(source)
-    try:
-        # a tokenizer is plain data: it needs no code from the folder
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{name}: no tokenizer could be loaded from there ({_first_line(error)}).") from error
-
-
 def build_model(options: ModelArguments, data: PreparedData) -> BoustroForCausalLM:
     """A new model for the prepared text, its softmax starting at the frequencies of the characters."""
     tokenizer = data.tokenizer
@@ -276,24 +259,16 @@ def target_frequencies(corpus: EncodedCorpus, vocab_size: int, eos_token_id: int
     return counts
 
 
-def load_model(source: str, name: str, arguments: Arguments, tokenizer: PreTrainedTokenizerBase) -> BoustroForCausalLM:
-    """The model of a checkpoint, to be trained on. Raises `TrainingError` if it does not fit tokenizer or options."""
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{name}: no model could be loaded from there ({_first_line(error)}).") from error
-    if config.model_type != BoustroConfig.model_type:
-        raise TrainingError(f"{name} holds a model of type {config.model_type!r}, expected a boustro model.")
+def continue_model(
+    source: str, name: str, arguments: Arguments, tokenizer: PreTrainedTokenizerBase
+) -> BoustroForCausalLM:
+    """The model of a checkpoint, to be trained on. Raises `DataError` or `TrainingError` if it does not fit tokenizer
+    or options."""
+    config = load_config(source, name)
     if config.vocab_size != len(tokenizer):
-        raise TrainingError(
-            f"{name}: the model has vocab_size={config.vocab_size}, but its tokenizer has "
-            f"{len(tokenizer)} ids; they belong to different vocabularies: use the folder as it was saved."
-        )
+        raise DataError(vocabularies_differ(name, config, tokenizer))
     change_options(config, source, arguments)
-    try:
-        return AutoModelForCausalLM.from_pretrained(source, config=config)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{name}: its weights are damaged ({_first_line(error)}).") from error
+    return load_model(source, name, config)
 
 
 def change_options(config: BoustroConfig, source: str, arguments: Arguments) -> None:

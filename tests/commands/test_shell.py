@@ -163,7 +163,7 @@ def test_ctrl_c_is_no_traceback(saved, shell, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(common.AutoConfig, "from_pretrained", interrupted)
+    monkeypatch.setattr(common, "load_checkpoint", interrupted)
     assert shell("score", saved[0], text="a") == (130, [], "boustro: stopped.\n")
 
 

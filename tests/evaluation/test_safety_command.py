@@ -8,6 +8,7 @@ from boustro.data_scripts.arguments import DataArguments
 from boustro.data_scripts.prepare import prepare
 from boustro.evaluation import safety
 from boustro.evaluation.__main__ import main
+from boustro.evaluation.checkpoint import load_checkpoint
 from boustro.evaluation.safety_report import redaction_counts, redactions
 from boustro.training import run
 from tests.hub_server import card_errors
@@ -74,7 +75,7 @@ def test_given_text_is_read_as_the_run_read_its_own(trained, tmp_path):
     text.write_text("the cat\nthe dog\n", encoding="utf-8")
     for folder, expected in ((trained, ["the cat\nthe dog\n"]), (tmp_path / "run", ["the cat\n", "the dog\n"])):
         options = safety.parse([str(folder), "--train-data", str(text), "--device", "cpu"])
-        assert safety.find_texts(options, *safety.load(options), safety.Run()).training == expected
+        assert safety.find_texts(options, *load_checkpoint(str(folder)), safety.Run()).training == expected
 
 
 def test_what_a_run_does_not_tell_is_not_measured(trained, tmp_path, capsys):
