@@ -267,7 +267,9 @@ def _builder_options(builder: str, paths: Sequence[str], column: str) -> dict:
     """What the builder is to do, after a look at the heads of the files where they name their columns."""
     if builder == "csv":
         for path in paths:
-            _check_column(path, column, _csv_columns(path))
+            columns = _csv_columns(path)
+            _check_separator(path, column, columns)
+            _check_column(path, column, columns)
         features = Features({column: Value("string")})
         # "NA" and "null" are words; a row of too many fields is an error, not an index column.
         return {"features": features, "index_col": False, "keep_default_na": False, "na_filter": False}
@@ -302,6 +304,13 @@ def _column_of(rows: Dataset | IterableDataset, column: str, source: str) -> Dat
         if not isinstance(kind, Value) or kind.dtype not in _STRING_TYPES:
             raise DataError(_describe_type(source, column, str(kind)))
     return rows
+
+
+def _check_separator(path: str, column: str, columns: Sequence[str]) -> None:
+    """Raises `DataError` where the header is one field that holds another separator, and the column is in it."""
+    for mark in ";\t|":
+        if len(columns) == 1 and column in (names := columns[0].split(mark)) and len(names) > 1:
+            raise DataError(f"{path} is separated by {mark!r}, expected commas: save it with commas.")
 
 
 def _check_column(source: str, column: str, columns: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 
 import datasets
 import pytest
@@ -187,6 +188,14 @@ def test_a_bad_csv(write, tmp_path, content, fault):
     write("b.csv", content)
     with pytest.raises(DataError, match=f"b.csv cannot be read as csv: .*{fault}"):
         load(train_file=str(tmp_path / "*.csv"))
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_of_another_separator(write, mark):
+    path = write("a.csv", f"id{mark}text\n1{mark}Hello, world\n")
+    sentence = f"{path} is separated by {mark!r}, expected commas: save it with commas."
+    with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
+        load(train_file=path)
 
 
 def test_a_bad_parquet_file(write):
