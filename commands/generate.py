@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not math.isfinite(value):
             raise DataError(f"--{name.replace('_', '-')} is {value}, expected a finite number.")
+    if options.top_p is not None and not 0 < options.top_p <= 1:
+        raise DataError(f"--top-p is {options.top_p}, expected a number above 0 and at most 1.")
     for name in ("max_new_tokens", "num_beams", "num_return_sequences"):
         value = getattr(options, name)
         if value is not None and value < 1:

@@ -54,8 +54,8 @@ def choose_documents(groups: np.ndarray, fractions: Sequence[float], seed: int) 
     if any(size <= 0 for size in np.diff([0, *bounds, len(sizes)])):
         raise DataError(
             f"{_count(len(groups), 'document')} (cleaned, and without copies) cannot be split with "
-            f"validation_fraction {fractions[0]}: give more documents, or validation_file, or choose input_mode "
-            "stream to cut within a document."
+            f"validation_fraction {fractions[0]}: give more documents (every line is one with sample_by line), "
+            "or validation_file, or choose input_mode stream to cut within a document."
         )
     part = np.zeros(len(sizes), dtype=np.uint8)
     for number, (start, stop) in enumerate(zip([0, *bounds], bounds, strict=False), start=1):

@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if not (options.folder / "boustro.json").is_file():
+        parser.error(f"{options.folder} holds no exported model (boustro.json is missing): run boustro onnx first.")
     tokenizer = Tokenizer.from_file(str(options.folder / "tokenizer.json"))
     generator = Generator(options.folder, np.random.default_rng(options.seed), options.greedy)
     ids = tokenizer.encode(options.prompt).ids

@@ -123,13 +123,19 @@ def _run(stack: LSTMStack, x, h, c):
 def export_onnx(model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> list[Path]:
     """
     Writes the graphs, `boustro.json` (sizes and special ids) and `tokenizer.json` into `folder`; returns their paths.
-    Raises `ImportError` where the package `onnx` is missing (`pip install boustro[onnx]`).
+    Raises `ImportError` where the package `onnx` is missing (`pip install boustro[onnx]`), and `ValueError` for a
+    folder that holds a model: its tokenizer would be replaced.
     """
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise ImportError("the package onnx is missing: pip install 'boustro[onnx]'.") from error
     folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} holds a model, whose tokenizer.json would be replaced: choose another folder, for example "
+            f"{folder / 'onnx'}."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).float().cpu().eval()
     written = [_export(folder / f"{name}.onnx", *graph) for name, graph in _graphs(model).items()]

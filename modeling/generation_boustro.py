@@ -127,6 +127,8 @@ class BoustroGenerationMixin(GenerationMixin):
         temperature = model_kwargs.get("latent_temperature")
         if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature < math.inf):
             raise ValueError(f"latent_temperature is {temperature!r}, expected 0 or a positive number.")
+        if temperature is not None and self.config.latent_size == 0:
+            raise ValueError("latent_temperature needs latents, but this model has latent_size=0: leave it out.")
         for name in ("labels", "target_ids", "word_starts", "segment_starts", "output_alignments"):
             if model_kwargs.get(name) is not None and model_kwargs[name] is not False:
                 raise ValueError(f"{name} was given, but it is for model(…): generate() has no use for it.")

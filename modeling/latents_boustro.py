@@ -294,9 +294,10 @@ class BoustroLatentsMixin:
         if getattr(self, "_own_tokenizer", None) is None:
             source = self.config._name_or_path
             try:
-                # a tokenizer is plain data: without False, transformers asks about the model's code
+                # a tokenizer is plain data: without False, transformers asks about the model's code, without the
+                # config it warns of one whose kind it does not know
                 self._own_tokenizer = AutoTokenizer.from_pretrained(
-                    source, trust_remote_code=False, **self._opened_with
+                    source, config=self.config, trust_remote_code=False, **self._opened_with
                 )
             except (OSError, ValueError) as error:
                 raise ValueError(

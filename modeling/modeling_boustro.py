@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.utils import logging
 
 from .cache_boustro import BoustroCache
 from .configuration_boustro import BoustroConfig
@@ -17,6 +18,8 @@ from .outputs_boustro import BoustroCausalLMOutput, BoustroModelOutput
 from .pipelines_boustro import custom_pipelines
 from .planning_boustro import IGNORE_INDEX, PlanInputs, SegmentPlanner, check_latents, check_segment_length
 from .segments_boustro import expand_index
+
+logger = logging.get_logger(__name__)
 
 HORIZONS = 6  # in training, places of a segment beyond so many backward horizons weigh nothing (exp(−6) = 0.0025)
 OPENED_WITH = ("token", "revision", "cache_dir", "subfolder", "local_files_only")
@@ -416,6 +419,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             The others: see [`BoustroModel.forward`].
         """
         labels = labels if target_ids is None else None
+        if labels is None and target_ids is None:
+            self._warn_of_lost_labels()
         if labels is not None:
             target_ids = _shift(_without_padding(labels, attention_mask), IGNORE_INDEX)
             word_starts = None if word_starts is None else _shift(word_starts, WORD_UNKNOWN)
@@ -454,6 +459,20 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             past_key_values=backbone.past_key_values,
         )
         return output if return_dict is not False else output.to_tuple()
+
+    def _warn_of_lost_labels(self):
+        """Says, once, that a loss made from logits alone leaves the latent untrained."""
+        if (
+            self.training
+            and self.config.latent_size > 0
+            and torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+        ):
+            logger.warning_once(
+                "A model with latents was called in training mode without labels: what is computed from its logits "
+                "trains neither the posterior nor the backward decoder. Give labels and use the output's loss "
+                "(transformers.Trainer: without label_smoothing_factor and compute_loss_func)."
+            )
 
     def _loss_parts(self, logits, targets, backbone):
         """Reconstruction, KL and backward likelihood in nats, not reduced over rows and segments; and the last one

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ FREE_ON_RESUME = {
     *LIMITS,
     *HUB_OPTIONS,
     *(
+        "train_file",  # to find the same text elsewhere: that it is the same is checked
+        "validation_file",
+        "prepared",
         "learning_rate",
         "muon_learning_rate",
         "clip_norm",
@@ -307,6 +311,10 @@ class _Parser(HfArgumentParser):
     """HfArgumentParser that raises `TrainingError` instead of leaving the process, and can tell what was given."""
 
     def error(self, message: str):
+        if found := re.fullmatch(r"argument (--\S+): Truthy value expected: got (.*) but expected one of .*", message):
+            option, value = found.group(1).split("/")[-1], found.group(2)
+            mend = "the run's folder is --output-dir" if option == "--resume" else "or nothing, which is true"
+            raise TrainingError(f"{option} is {value!r}, expected true or false: {mend}.")
         raise TrainingError(message)
 
     @property

@@ -35,7 +35,7 @@ class RunState:
         best: lowest validation bound so far, nats per character.
         history: one entry an evaluation, see `TrainingLoop`.
         sums: totals since the last evaluation.
-        data: fingerprint of the training text.
+        data, validation: fingerprints of the training and the validation text.
         scaler: state of the fp16 gradient scaler.
         pressure: weight of the KL that holds it at its floor, see `schedules.next_pressure`.
         warmed_up: whether the latent's warm-up is over; a run made longer does not enter it again.
@@ -47,6 +47,7 @@ class RunState:
     history: list[dict[str, Any]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     data: str = ""
+    validation: str = ""
     scaler: dict[str, Any] = field(default_factory=dict)
     pressure: float = FIRST_PRESSURE
     warmed_up: bool = False

@@ -95,7 +95,7 @@ def run(arguments: Arguments) -> int:
     set_seed(args.seed, device_specific=True)
     data, model = load_data_and_model(arguments, resume_from, accelerator)
     batches = build_batches(arguments, data, model.config)
-    state = load_state(resume_from, arguments, data.train)
+    state = load_state(resume_from, arguments, data)
     repository = open_repository(arguments, model.config) if args.push_to_hub and accelerator.is_main_process else None
     loop = TrainingLoop(
         model=model,
@@ -303,7 +303,7 @@ def check_vocabulary(unknown_share: float, start_from: str | None) -> None:
 def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfig) -> StreamBatches | DocumentBatches:
     """The training batches for the input mode. Raises `TrainingError` if the model is not made for it."""
     args = arguments.train
-    check_prior(arguments.data.input_mode, config)
+    check_prior(arguments, config)
     ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     if arguments.data.input_mode == "documents":
         return DocumentBatches(data.train, args.batch_size, args.max_length, config.segment_length, args.seed, **ids)
@@ -315,32 +315,49 @@ def build_batches(arguments: Arguments, data: PreparedData, config: BoustroConfi
     return StreamBatches(data.train, args.batch_size, args.window_length, config.segment_length, args.seed, **ids)
 
 
-def check_prior(input_mode: str, config: BoustroConfig) -> None:
+def check_prior(arguments: Arguments, config: BoustroConfig) -> None:
     """Raises `TrainingError` if the prior, of a plain model too, is not that of the input mode: evaluations tell the
     mode by it."""
-    recipe, prior, other = "small", "conditional", "documents"
-    if input_mode == "documents":
+    mode, recipe, prior, other = arguments.data.input_mode, "small", "conditional", "documents"
+    if mode == "documents":
         recipe, prior, other = "documents", "standard", "stream"
-    if config.latent_prior != prior:
-        raise TrainingError(
-            f"the input mode is {input_mode}, but latent_prior is {config.latent_prior!r}, expected {prior!r}: train "
-            f"with --config {recipe}, with --latent-prior {prior}, or, to keep this prior, with --input-mode {other}."
-        )
+    if config.latent_prior == prior:
+        return
+    mends = []
+    if arguments.model.checkpoint is None:
+        mends.append(f"with --config {recipe} or --latent-prior {prior}")
+    if arguments.data.prepared is None:
+        mends.append(f"with --input-mode {other}")
+    if arguments.model.checkpoint is not None:
+        mends.append("a new model without --checkpoint")
+    if arguments.data.prepared is not None:
+        mends.append(f"on text that was prepared with --input-mode {other}")
+    raise TrainingError(
+        f"the input mode is {mode}, but latent_prior is {config.latent_prior!r}, expected {prior!r}: train "
+        f"{', or '.join(mends)}."
+    )
 
 
-def load_state(resume_from: Path | None, arguments: Arguments, train: EncodedCorpus) -> RunState:
+def load_state(resume_from: Path | None, arguments: Arguments, data: PreparedData) -> RunState:
     """The counters to start from. Raises `TrainingError` if the text is not that of the run that goes on."""
-    fingerprint = f"{len(train.ids)} ids, crc32 {zlib.crc32(train.ids.tobytes()):08x}"
+    found = {"training": fingerprint(data.train), "validation": fingerprint(data.validation)}
     if resume_from is None:
         in_use = arguments.model.checkpoint is not None and arguments.train.latent_warmup_fraction == 0
-        return RunState(data=fingerprint, pressure=1.0 if in_use else FIRST_PRESSURE)
+        pressure = 1.0 if in_use else FIRST_PRESSURE
+        return RunState(data=found["training"], validation=found["validation"], pressure=pressure)
     state = checkpoint.load_run_state(resume_from)
-    if state.data != fingerprint:
-        raise TrainingError(
-            f"--resume: the training text is not the one that the run in {arguments.train.output_dir} was started "
-            f"with ({fingerprint}, then {state.data}); restore it, or start a new run with --checkpoint {resume_from}."
-        )
+    for name, then in (("training", state.data), ("validation", state.validation)):
+        if then not in (found[name], ""):  # runs of before did not keep that of the validation text
+            raise TrainingError(
+                f"--resume: the {name} text is not the one that the run in {arguments.train.output_dir} was started "
+                f"with ({found[name]}, then {then}); restore it, or start a new run with --checkpoint {resume_from}."
+            )
     return state
+
+
+def fingerprint(corpus: EncodedCorpus) -> str:
+    """What tells one text from another."""
+    return f"{len(corpus.ids)} ids, crc32 {zlib.crc32(corpus.ids.tobytes()):08x}"
 
 
 def score_while_training(model: torch.nn.Module, arguments: Arguments, corpus: EncodedCorpus) -> dict[str, Any]:

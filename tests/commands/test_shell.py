@@ -136,6 +136,8 @@ def test_score_reads_and_writes_files(saved, shell, tmp_path):
         (["score", "{folder}", "--seed", str(2**63)], "a", "--seed is 9223372036854775808"),
         (["generate", "{folder}", "--latent-temperature", "-1"], "a", "latent_temperature is -1"),
         (["generate", "{folder}", "--prompt", "a", "--num-beams", "0"], "", "--num-beams is 0"),
+        (["generate", "{folder}", "--prompt", "a", "--top-p", "5"], "", "--top-p is 5.0, expected a number above 0"),
+        (["onnx", "{folder}", "{folder}"], "", "holds a model, whose tokenizer.json would be replaced"),
         (["generate", "{folder}", "--prompt", "a", "--input", "b"], "", "--prompt was given with --input or --whole"),
         (
             ["generate", "{folder}", "--prompt", "a", "--temperature", "inf"],

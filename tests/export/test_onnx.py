@@ -101,3 +101,18 @@ def test_the_example_writes_what_generate_writes_without_torch(exported):
     ids = model.generate(**batch, max_new_tokens=12, do_sample=False, pad_token_id=0)
     expected = tokenizer.decode(ids[0], skip_special_tokens=True)
     assert done.stdout == expected + "\n"
+
+
+def test_a_folder_of_a_model_is_left_alone(tmp_path):
+    tokenizer = BoustroTokenizer.train_from_iterator(["abc"])
+    small_model().save_pretrained(tmp_path)
+    before = {file.name for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"holds a model, .*: choose another folder, for example .*onnx"):
+        export_onnx(small_model(vocab_size=len(tokenizer)), tokenizer, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == before
+
+
+def test_the_example_names_a_folder_without_graphs(tmp_path):
+    run = subprocess.run([sys.executable, str(EXAMPLE), str(tmp_path), "a"], capture_output=True, text=True)
+    assert run.returncode == 2 and f"{tmp_path} holds no exported model" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -223,6 +223,8 @@ def test_generation_is_planned_like_a_text_and_its_latents_are_scaled(any_model,
     assert torch.equal(texts[0], texts[1]) and not torch.equal(texts[0], texts[2])
     with pytest.raises(ValueError, match="latent_temperature is -1"):
         any_model.generate(**prompt, latent_temperature=-1, **sampling)
+    with pytest.raises(ValueError, match="latent_temperature needs latents"):
+        small_model(vocab_size=len(tokenizer), latent_size=0).generate(**prompt, latent_temperature=1.0, **options)
 
 
 def test_what_is_no_text_is_refused_in_a_sentence(any_model, tokenizer):

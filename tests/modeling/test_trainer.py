@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
-from boustro import BoustroConfig, BoustroForCausalLM, BoustroTokenizer
+from boustro import BoustroConfig, BoustroForCausalLM, BoustroTokenizer, modeling_boustro
 from tests.conftest import SMALL, small_model
 
 TEXTS = [f"{animal} {verb}." for animal in ("the cat", "a dog", "my old horse") for verb in ("sleeps", "eats", "ran")]
@@ -77,3 +77,17 @@ def test_metrics_get_the_logits_alone(tmp_path):
     tokenizer = BoustroTokenizer.train_from_iterator(TEXTS)
     trainer = trainer_of(small_model(vocab_size=len(tokenizer)), tokenizer, tmp_path)
     assert trainer.predict(trainer.eval_dataset).predictions.shape[::2] == (9, len(tokenizer))
+
+
+def test_a_loss_without_labels_is_warned_of_once(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(modeling_boustro.logger, "warning_once", warnings.append)
+    model, ids = small_model(), torch.full((1, 8), 5)
+    model(ids)
+    model.train()
+    model(ids, labels=ids)
+    model.generate(ids, max_new_tokens=2, do_sample=False)
+    small_model(latent_size=0).train()(ids)
+    assert not warnings
+    model(ids).logits.sum().backward()
+    assert len(warnings) == 1 and "label_smoothing_factor" in warnings[0]

@@ -1,6 +1,7 @@
 """Training from a folder that the command `prepare` has written."""
 
 import json
+import re
 
 import pytest
 
@@ -37,3 +38,8 @@ def test_train_from_a_prepared_folder(tmp_path, input_mode, capsys):
         assert main(wrong) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+    options = [option for option in options if not option.startswith("--config")]
+    wrong = ["small", "documents"][recipe == "small"]
+    assert main([*options, f"--config={wrong}", f"--prepared={prepared}", f"--output-dir={tmp_path / 'other'}"]) == 2
+    mends = f"--config {recipe} or --latent-prior .*, or on text that was prepared with --input-mode {other}"
+    assert re.search(mends, capsys.readouterr().err)

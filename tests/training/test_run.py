@@ -349,6 +349,8 @@ def test_a_damaged_model_of_a_run_is_named(name, finished, tmp_path, capsys):
         ({"gradient_accumulation": 9}, r"a step has 8 rows, fewer than the 9 pieces"),
         ({"input_mode": "documents"}, r"latent_prior is 'conditional', expected 'standard'.*--config documents"),
         ({"latent_prior": "standard", "latent_size": 0}, r"latent_prior is 'standard', .*--input-mode documents"),
+        ({"overwrite_output_dir": "runs/mine"}, r"--overwrite-output-dir is 'runs/mine', expected true or false"),
+        ({"resume": "runs/mine"}, r"--resume is 'runs/mine', expected .*: the run's folder is --output-dir"),
         ({"checkpoint": "no/such/folder"}, r"checkpoint no/such/folder: there is no such folder"),
         ({"train_file": "no/such/file.txt"}, r"no/such/file.txt"),
     ],
@@ -393,6 +395,34 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again_as_it_was(finishe
     command = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["command"]
     assert command.endswith("--train-file text.txt --dropout=0.4 --output-dir=run")
     assert command in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_run_whose_text_was_moved_goes_on(finished, text_file, tmp_path, monkeypatch, capsys):
+    texts = {name: tmp_path / f"{name}.txt" for name in ("training", "validation", "other", "moved", "moved_too")}
+    for name, seed in (("training", 0), ("validation", 1), ("other", 2)):
+        texts[name].write_text(make_text(4000, seed=seed), encoding="utf-8")
+    given = {"validation_file": texts["validation"]}
+    assert main(flags(texts["training"], tmp_path / "whole", **given)) == 0
+    interrupt_at_step_7(monkeypatch)
+    assert main(flags(texts["training"], tmp_path / "run", **given)) == run.INTERRUPTED
+    monkeypatch.undo()
+    texts["training"].rename(texts["moved"])
+    texts["validation"].rename(texts["moved_too"])
+    argv = [f"--output-dir={tmp_path / 'run'}", "--resume"]
+    assert "training.txt does not exist" in error_of(argv, capsys)
+    argv.append(f"--validation-file={texts['moved_too']}")
+    assert "the training text is not the one" in error_of([*argv, f"--train-file={texts['other']}"], capsys)
+    argv.append(f"--train-file={texts['moved']}")
+    assert "the validation text is not" in error_of([*argv, f"--validation-file={texts['other']}"], capsys)
+    assert main(argv) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_mend_for_a_prior_of_another_input_mode_is_one_that_works(finished, text_file, tmp_path, capsys):
+    argv = flags(text_file, tmp_path / "run", checkpoint=finished, input_mode="documents")
+    argv = [flag for flag in argv if not any(flag.startswith(f"--{name}") for name in ("segment-length", "kl-floor"))]
+    message = error_of(argv, capsys)
+    assert message.endswith("train with --input-mode stream, or a new model without --checkpoint.")
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(finished, text_file, tmp_path, capsys):
