@@ -53,8 +53,12 @@ def load_model(source: str, name: str, config: BoustroConfig, dtype: torch.dtype
         model, report = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    if any(report[f"{kind}_keys"] for kind in ("missing", "unexpected", "mismatched")):
-        raise DataError(f"{name}: config.json does not fit the weights: use the folder as it was saved.")
+    for kind in ("missing", "unexpected", "mismatched"):
+        if found := sorted(map(str, report[f"{kind}_keys"])):
+            raise DataError(
+                f"{name}: config.json does not fit the weights ({kind}: {found[0]}): use the folder as it was saved, "
+                "or set what its version did not know (plan_skip: false)."
+            )
     return model
 
 

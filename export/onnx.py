@@ -126,16 +126,16 @@ def export_onnx(model: BoustroForCausalLM, tokenizer: PreTrainedTokenizerBase, f
     Raises `ImportError` where the package `onnx` is missing (`pip install boustro[onnx]`), and `ValueError` for a
     folder that holds a model: its tokenizer would be replaced.
     """
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise ImportError("the package onnx is missing: pip install 'boustro[onnx]'.") from error
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise ValueError(
             f"{folder} holds a model, whose tokenizer.json would be replaced: choose another folder, for example "
             f"{folder / 'onnx'}."
         )
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError("the package onnx is missing: pip install 'boustro[onnx]'.") from error
     folder.mkdir(parents=True, exist_ok=True)
     model = copy.deepcopy(model).float().cpu().eval()
     written = [_export(folder / f"{name}.onnx", *graph) for name, graph in _graphs(model).items()]

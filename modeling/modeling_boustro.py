@@ -419,7 +419,7 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
             The others: see [`BoustroModel.forward`].
         """
         labels = labels if target_ids is None else None
-        if labels is None and target_ids is None:
+        if labels is None and target_ids is None and latents is None:
             self._warn_of_lost_labels()
         if labels is not None:
             target_ids = _shift(_without_padding(labels, attention_mask), IGNORE_INDEX)
@@ -470,8 +470,8 @@ class BoustroForCausalLM(BoustroPreTrainedModel, BoustroLatentsMixin, BoustroGen
         ):
             logger.warning_once(
                 "A model with latents was called in training mode without labels: what is computed from its logits "
-                "trains neither the posterior nor the backward decoder. Give labels and use the output's loss "
-                "(transformers.Trainer: without label_smoothing_factor and compute_loss_func)."
+                "trains neither the posterior nor the backward decoder's own prediction. Give labels and use the "
+                "output's loss (transformers.Trainer: without label_smoothing_factor and compute_loss_func)."
             )
 
     def _loss_parts(self, logits, targets, backbone):

@@ -3,7 +3,7 @@
     python train.py --config documents --train-file names.txt --max-minutes 10
 
 A recipe gives values to any of the fields; the command line overrides it. `--resume` takes all values from the run
-itself and lets the command line change those in `FREE_ON_RESUME`.
+itself and lets the command line change those in `FREE_ON_RESUME`, and `TEXTS` where a checkpoint knows what they were.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from boustro.training.presets import DEFAULT_MINUTES, choose_preset, corpus_char
 RECIPES = Path(__file__).parent.parent / "configs"
 ARGUMENTS_FILE = "arguments.json"
 LIMITS = ("epochs", "max_steps", "max_minutes")
+TEXTS = ("train_file", "validation_file", "prepared")  # may name the same text in another place on --resume
 HUB_OPTIONS = (
     *("push_to_hub", "hub_strategy", "hub_model_id", "hub_private_repo", "hub_token", "hub_revision"),
     "hub_exist_ok",
@@ -35,9 +36,6 @@ FREE_ON_RESUME = {
     *LIMITS,
     *HUB_OPTIONS,
     *(
-        "train_file",  # to find the same text elsewhere: that it is the same is checked
-        "validation_file",
-        "prepared",
         "learning_rate",
         "muon_learning_rate",
         "clip_norm",
@@ -313,8 +311,8 @@ class _Parser(HfArgumentParser):
     def error(self, message: str):
         if found := re.fullmatch(r"argument (--\S+): Truthy value expected: got (.*) but expected one of .*", message):
             option, value = found.group(1).split("/")[-1], found.group(2)
-            mend = "the run's folder is --output-dir" if option == "--resume" else "or nothing, which is true"
-            raise TrainingError(f"{option} is {value!r}, expected true or false: {mend}.")
+            mend = ": the run's folder is --output-dir" if option == "--resume" else ""
+            raise TrainingError(f"{option} is {value!r}, expected true or false{mend}.")
         raise TrainingError(message)
 
     @property
@@ -431,6 +429,7 @@ def _values_of_run(output_dir: Path, given: dict[str, Any]) -> dict[str, Any]:
         stored |= dict.fromkeys(LIMITS)
     for name, value in given.items():
         free = name in FREE_ON_RESUME or name in ("resume", "output_dir")
+        free = free or (name in TEXTS and (output_dir / "last").is_dir())
         if not free and value != stored.get(name):
             raise TrainingError(
                 f"--{name.replace('_', '-')} is {value!r}, but the run in {output_dir} was started with "

@@ -347,17 +347,19 @@ def load_state(resume_from: Path | None, arguments: Arguments, data: PreparedDat
         return RunState(data=found["training"], validation=found["validation"], pressure=pressure)
     state = checkpoint.load_run_state(resume_from)
     for name, then in (("training", state.data), ("validation", state.validation)):
-        if then not in (found[name], ""):  # runs of before did not keep that of the validation text
+        if not found[name].startswith(then):  # runs of before kept the beginning of it, or nothing
             raise TrainingError(
                 f"--resume: the {name} text is not the one that the run in {arguments.train.output_dir} was started "
                 f"with ({found[name]}, then {then}); restore it, or start a new run with --checkpoint {resume_from}."
             )
+    state.data, state.validation = found.values()
     return state
 
 
 def fingerprint(corpus: EncodedCorpus) -> str:
-    """What tells one text from another."""
-    return f"{len(corpus.ids)} ids, crc32 {zlib.crc32(corpus.ids.tobytes()):08x}"
+    """What tells one text, cut and segmented in one way, from another."""
+    ids, *rest = (zlib.crc32(array.tobytes()) for array in (corpus.ids, corpus.word_starts, corpus.offsets))
+    return f"{len(corpus.ids)} ids, crc32 {ids:08x}" + "".join(f" {part:08x}" for part in rest)
 
 
 def score_while_training(model: torch.nn.Module, arguments: Arguments, corpus: EncodedCorpus) -> dict[str, Any]:

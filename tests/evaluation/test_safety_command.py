@@ -14,6 +14,8 @@ from boustro.training import run
 from tests.hub_server import card_errors
 from tests.training.conftest import flags, make_text
 
+SMALL = ["--samples", "3", "--sample-characters", "20", "--candidates", "15"]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -29,8 +31,7 @@ def trained(tmp_path_factory):
 
 def figures_of(argv: list[str], capsys) -> tuple[dict, str]:
     capsys.readouterr()
-    small = ["--samples", "3", "--sample-characters", "20", "--candidates", "15"]
-    assert main(["safety", *argv, *small]) == 0
+    assert main(["safety", *argv, *SMALL]) == 0
     captured = capsys.readouterr()
     return json.loads(captured.out.splitlines()[-1]), captured.out + captured.err
 
@@ -97,6 +98,13 @@ def test_files_that_training_did_not_write_are_named(name, content, trained, tmp
     assert main(["safety", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert f"{name} is not what training wrote" in error and "Traceback" not in error
+
+
+def test_figures_are_printed_even_where_nothing_can_be_written(trained, capsys):
+    output = trained / "README.md" / "folder"  # nothing lies in a file
+    assert main(["safety", str(trained), *SMALL, "--output", str(output)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("nothing written (") for line in lines) and json.loads(lines[-1])
 
 
 def test_no_verdict_where_nothing_could_be_found(trained, tmp_path, capsys):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -349,7 +350,7 @@ def test_a_damaged_model_of_a_run_is_named(name, finished, tmp_path, capsys):
         ({"gradient_accumulation": 9}, r"a step has 8 rows, fewer than the 9 pieces"),
         ({"input_mode": "documents"}, r"latent_prior is 'conditional', expected 'standard'.*--config documents"),
         ({"latent_prior": "standard", "latent_size": 0}, r"latent_prior is 'standard', .*--input-mode documents"),
-        ({"overwrite_output_dir": "runs/mine"}, r"--overwrite-output-dir is 'runs/mine', expected true or false"),
+        ({"overwrite_output_dir": "runs/mine"}, r"--overwrite-output-dir is 'runs/mine', expected true or false\."),
         ({"resume": "runs/mine"}, r"--resume is 'runs/mine', expected .*: the run's folder is --output-dir"),
         ({"checkpoint": "no/such/folder"}, r"checkpoint no/such/folder: there is no such folder"),
         ({"train_file": "no/such/file.txt"}, r"no/such/file.txt"),
@@ -416,6 +417,30 @@ def test_a_run_whose_text_was_moved_goes_on(finished, text_file, tmp_path, monke
     assert "the validation text is not" in error_of([*argv, f"--validation-file={texts['other']}"], capsys)
     assert main(argv) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_run_without_a_checkpoint_keeps_its_text(text_file, tmp_path, monkeypatch, capsys):
+    def killed(self, epoch, index, segment_length):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamBatches, "batch", killed)
+        assert main(flags(text_file, tmp_path / "run")) == run.INTERRUPTED
+    other = tmp_path / "other.txt"
+    other.write_text(make_text(4000, seed=2), encoding="utf-8")
+    message = error_of([f"--output-dir={tmp_path / 'run'}", "--resume", f"--train-file={other}"], capsys)
+    assert "a resumed run cannot change it" in message
+
+
+def test_a_run_of_before_keeps_what_it_knows_of_its_text(text_file, tmp_path):
+    arguments = parse_arguments(flags(text_file, tmp_path / "run"))
+    data = prepare(arguments.data)
+    state = run.load_state(None, arguments, data)
+    before = {"data": state.data[: state.data.index("crc32") + 14]}  # of the ids alone, and nothing of validation
+    (tmp_path / "last" / checkpoint.STATE_FOLDER).mkdir(parents=True)
+    checkpoint.write_json(tmp_path / "last" / checkpoint.STATE_FOLDER / "state.json", before)
+    assert run.load_state(tmp_path / "last", arguments, data) == state
+    assert run.fingerprint(replace(data.train, word_starts=1 - data.train.word_starts)) != state.data
 
 
 def test_the_mend_for_a_prior_of_another_input_mode_is_one_that_works(finished, text_file, tmp_path, capsys):
