@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 
 from boustro import BoustroForCausalLM
 from boustro.data_scripts.errors import DataError
-from boustro.data_scripts.files import check_checkpoint
 from boustro.evaluation.checkpoint import load_checkpoint
 from boustro.evaluation.options import check_device_and_seed
 
@@ -45,7 +44,6 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def load(options: argparse.Namespace) -> tuple[BoustroForCausalLM, PreTrainedTokenizerBase]:
     """Model and tokenizer; sets the seed. Raises `DataError` for what is no boustro model, and for options that
     cannot be."""
-    check_checkpoint(options.model)
     check_device_and_seed(options)
     if options.dtype == "int8" and options.device != "cpu":
         raise DataError(f"--dtype int8 was given with --device {options.device}, expected --device cpu.")
